@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The lab: what tests, benches and the demonstration need around the probe.

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The keyed hash of a flow key: NH (the hash of UMAC, RFC 4418 section 5.2.2) over the 32-bit halves of
+//! the words, then a multiplication by a random odd number of which the high bits are used.
+//!
+//! NH is almost universal: for keys chosen without knowing the seed, two collide with probability 2^-32.
+//! Its products do not depend on each other, so the CPU overlaps them.
+
+use crate::{FlowKey, flow_key::KEY_WORDS};
+
+/// Random numbers drawn at start, so that nobody outside can aim packets at one set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashSeed {
+    /// Added to the halves of the words.
+    pub addends: [u32; 2 * KEY_WORDS],
+    /// Odd.
+    pub multiplier: u64,
+}
+
+impl HashSeed {
+    /// A seed of 64 random octets.
+    #[must_use]
+    pub fn from_random(random: [u8; 56]) -> Self {
+        let mut addends = [0; 2 * KEY_WORDS];
+        for (addend, octets) in addends.iter_mut().zip(random.chunks_exact(4)) {
+            *addend = u32::from_ne_bytes([octets[0], octets[1], octets[2], octets[3]]);
+        }
+        let mut tail = [0; 8];
+        tail.copy_from_slice(&random[48..]);
+        Self { addends, multiplier: u64::from_ne_bytes(tail) | 1 }
+    }
+
+    /// The hash of a key; `mask` says which bits of word 5 count. The high bits are the good ones.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash(&self, key: &FlowKey, mask: u64) -> u64 {
+        let [w0, w1, w2, w3, w4, w5] = key.words;
+        let a = &self.addends;
+        let sum = product(w0, a[0], a[1])
+            .wrapping_add(product(w1, a[2], a[3]))
+            .wrapping_add(product(w2, a[4], a[5]))
+            .wrapping_add(product(w3, a[6], a[7]))
+            .wrapping_add(product(w4, a[8], a[9]))
+            .wrapping_add(product(w5 & mask, a[10], a[11]));
+        (sum ^ sum >> 32).wrapping_mul(self.multiplier)
+    }
+}
+
+#[inline(always)]
+fn product(word: u64, low: u32, high: u32) -> u64 {
+    let low = (word as u32).wrapping_add(low);
+    let high = ((word >> 32) as u32).wrapping_add(high);
+    (low as u64).wrapping_mul(high as u64)
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The maps that both sides know.
+
+use crate::Slot;
+
+/// Slots in a set of the micro-flow cache.
+pub const WAYS: usize = 2;
+
+/// One set of the micro-flow cache, and one value of the map: a packet costs one look-up.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Set {
+    /// The ways; any may be free.
+    pub slots: [Slot; WAYS],
+}
+
+const _: () = assert!(size_of::<Set>() == 128);
+
+/// What user space tells the kernel while it runs. Written by user space alone.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Control {
+    /// The active half (0 or 1) of every CPU's cache.
+    pub epoch: u32,
+    /// Number of entries in `OWN_EXPORT`; 0 spares the kernel the look-up.
+    pub own_exports: u32,
+    reserved: [u32; 14],
+}
+
+/// Head and tail of one CPU's spill ring, each on its own cache line. Both count records since start.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct RingCursor {
+    /// Records published; written by the kernel.
+    pub head: u64,
+    /// The kernel's copy of `tail`, refreshed when the ring looks full.
+    pub seen_tail: u64,
+    reserved_kernel: [u64; 6],
+    /// Records taken; written by user space.
+    pub tail: u64,
+    reserved_user: [u64; 7],
+}
+
+const _: () = assert!(size_of::<RingCursor>() == 128);
+
+/// Names of the maps in the object.
+pub mod map_name {
+    /// `Control`, one value, mapped.
+    pub const CONTROL: &str = "CONTROL";
+    /// `Set`; index ((cpu × 2 + epoch) × sets + set), mapped.
+    pub const CACHE: &str = "CACHE";
+    /// `Slot`; index (cpu × records + position), mapped.
+    pub const SPILL: &str = "SPILL";
+    /// `RingCursor`; index cpu, mapped.
+    pub const CURSOR: &str = "CURSOR";
+    /// `Counters`; index (cpu × 2 + epoch), mapped.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Hash map of `OwnExportKey`.
+    pub const OWN_EXPORT: &str = "OWN_EXPORT";
+    /// Array of maps that nobody reads: updating it waits for running programs.
+    pub const BARRIER: &str = "BARRIER";
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What became of a packet that was not simply metered. One counter each, in the kernel and in user space.
+
+/// Why a packet was not metered.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Neither IPv4 nor IPv6: ARP, LLC, MPLS, ….
+    NotIp = 0,
+    /// The frame ends (or was cut by the capture) before the ports.
+    Truncated = 1,
+    /// A header contradicts itself: wrong version, header longer than the packet, ….
+    Malformed = 2,
+    /// More VLAN tags than the parser follows.
+    TooDeep = 3,
+    /// The probe's own datagram on its way to a collector.
+    OwnExport = 4,
+}
+
+/// Number of outcomes.
+pub const OUTCOMES: usize = 5;
+
+impl Outcome {
+    /// All outcomes, in the order of their counters.
+    pub const ALL: [Self; OUTCOMES] =
+        [Self::NotIp, Self::Truncated, Self::Malformed, Self::TooDeep, Self::OwnExport];
+
+    /// Name in the ledger and in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotIp => "not_ip",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::TooDeep => "too_deep",
+            Self::OwnExport => "own_export",
+        }
+    }
+}
+
+/// What was special about a packet that was metered all the same.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A later fragment: metered with ports 0.
+    LaterFragment = 0,
+    /// More IPv6 extension headers than the parser follows: metered with ports 0 and, as protocol, the
+    /// first header that was not read.
+    DeepHeaders = 1,
+}
+
+/// Number of notes.
+pub const NOTES: usize = 2;
+
+impl Note {
+    /// All notes, in the order of their counters.
+    pub const ALL: [Self; NOTES] = [Self::LaterFragment, Self::DeepHeaders];
+
+    /// Name in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LaterFragment => "later_fragment",
+            Self::DeepHeaders => "deep_headers",
+        }
+    }
+}

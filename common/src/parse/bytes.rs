@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where the parser gets its octets from.
+
+/// The octets of one frame. In the kernel an implementation checks against `data_end`, in user space
+/// against the length of a slice.
+pub trait PacketBytes {
+    /// `N` octets from `offset`, or `None` when they are not all there.
+    fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
+
+    /// Length of the frame on the wire; larger than what can be read when a capture was cut.
+    fn wire_length(&self) -> usize;
+}
+
+/// A frame in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceBytes<'a> {
+    octets: &'a [u8],
+    wire_length: usize,
+}
+
+impl<'a> SliceBytes<'a> {
+    /// A whole frame.
+    #[must_use]
+    pub fn new(octets: &'a [u8]) -> Self {
+        Self { octets, wire_length: octets.len() }
+    }
+
+    /// A frame of which the capture kept only `octets`.
+    #[must_use]
+    pub fn cut(octets: &'a [u8], wire_length: usize) -> Self {
+        Self { octets, wire_length: wire_length.max(octets.len()) }
+    }
+}
+
+impl PacketBytes for SliceBytes<'_> {
+    #[inline(always)]
+    fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.octets.get(offset..)?.first_chunk()
+    }
+
+    #[inline(always)]
+    fn wire_length(&self) -> usize {
+        self.wire_length
+    }
+}

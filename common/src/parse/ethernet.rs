@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Ethernet II and its VLAN tags.
+
+use super::PacketBytes;
+use crate::Outcome;
+
+/// VLAN tags the parser follows (802.1ad: a service tag and a customer tag).
+pub const MAX_VLAN_TAGS: usize = 2;
+
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const IPV6: u16 = 0x86dd;
+
+const HEADER: usize = 14;
+const TAG: usize = 4;
+
+/// Where the network layer begins.
+pub(super) struct Network {
+    pub(super) ether_type: u16,
+    pub(super) offset: usize,
+    pub(super) vlan: u16,
+    pub(super) customer_vlan: u16,
+}
+
+/// IEEE 802.1Q-2018 section 9.5 (0x8100, 0x88a8), and the tag that came before the standard (0x9100).
+#[inline(always)]
+fn is_tag(ether_type: u16) -> bool {
+    matches!(ether_type, 0x8100 | 0x88a8 | 0x9100)
+}
+
+#[inline(always)]
+pub(super) fn parse<B: PacketBytes>(bytes: &B) -> Result<Network, Outcome> {
+    let header: &[u8; HEADER] = bytes.header(0).ok_or(Outcome::Truncated)?;
+    let mut network = Network {
+        ether_type: u16::from_be_bytes([header[12], header[13]]),
+        offset: HEADER,
+        vlan: 0,
+        customer_vlan: 0,
+    };
+    if is_tag(network.ether_type) {
+        network.vlan = tag(bytes, &mut network)?;
+        if is_tag(network.ether_type) {
+            network.customer_vlan = tag(bytes, &mut network)?;
+            if is_tag(network.ether_type) {
+                return Err(Outcome::TooDeep);
+            }
+        }
+    }
+    Ok(network)
+}
+
+/// Steps over one tag and returns its VLAN id.
+#[inline(always)]
+fn tag<B: PacketBytes>(bytes: &B, network: &mut Network) -> Result<u16, Outcome> {
+    let tag: &[u8; TAG] = bytes.header(network.offset).ok_or(Outcome::Truncated)?;
+    network.offset += TAG;
+    network.ether_type = u16::from_be_bytes([tag[2], tag[3]]);
+    Ok(u16::from_be_bytes([tag[0], tag[1]]) & 0xfff)
+}

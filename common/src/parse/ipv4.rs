@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! IPv4 (RFC 791 section 3.1).
+
+use super::{PacketBytes, ParsedPacket, transport};
+use crate::{FlowKey, Note, Outcome};
+
+const HEADER: usize = 20;
+const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
+const OFFSET: u16 = 0x1fff;
+
+#[inline(always)]
+pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPacket, Outcome> {
+    let header: &[u8; HEADER] = bytes.header(offset).ok_or(Outcome::Truncated)?;
+    let header_length = usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || header_length < HEADER {
+        return Err(Outcome::Malformed);
+    }
+    let total_length = match u16::from_be_bytes([header[2], header[3]]) {
+        // Segmentation offload (BIG TCP): longer than 16 bits can say, so the frame tells.
+        0 => bytes.wire_length().saturating_sub(offset),
+        length => usize::from(length),
+    };
+    if total_length < header_length {
+        return Err(Outcome::Malformed);
+    }
+    let key = FlowKey::ipv4(
+        [header[12], header[13], header[14], header[15]],
+        [header[16], header[17], header[18], header[19]],
+        header[9],
+        header[1],
+    );
+    let mut packet = ParsedPacket { key, octets: total_length as u32, tcp_flags: 0, note: None };
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & MORE_FRAGMENTS_AND_OFFSET;
+    if fragment & OFFSET != 0 {
+        packet.note = Some(Note::LaterFragment);
+        return Ok(packet);
+    }
+    transport::parse(bytes, offset + header_length, total_length - header_length, header[9], &mut packet)?;
+    Ok(packet)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! IPv6 and its extension headers (RFC 8200 sections 3 and 4).
+
+use super::{PacketBytes, ParsedPacket, transport};
+use crate::{FlowKey, Note, Outcome};
+
+/// Extension headers the parser follows. RFC 8200 section 4.1 recommends an order of at most seven.
+pub const MAX_EXTENSION_HEADERS: usize = 8;
+
+const HEADER: usize = 40;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
+const SHIM6: u8 = 140;
+
+#[inline(always)]
+fn is_extension(header: u8) -> bool {
+    matches!(header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | SHIM6)
+}
+
+#[inline(always)]
+fn word(header: &[u8; HEADER], at: usize) -> u64 {
+    u64::from_ne_bytes([
+        header[at],
+        header[at + 1],
+        header[at + 2],
+        header[at + 3],
+        header[at + 4],
+        header[at + 5],
+        header[at + 6],
+        header[at + 7],
+    ])
+}
+
+#[inline(always)]
+pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPacket, Outcome> {
+    let header: &[u8; HEADER] = bytes.header(offset).ok_or(Outcome::Truncated)?;
+    if header[0] >> 4 != 6 {
+        return Err(Outcome::Malformed);
+    }
+    let payload_length = match u16::from_be_bytes([header[4], header[5]]) {
+        // A jumbogram (RFC 2675) or segmentation offload: the frame tells.
+        0 => bytes.wire_length().saturating_sub(offset + HEADER),
+        length => usize::from(length),
+    };
+    let traffic_class = header[0] << 4 | header[1] >> 4;
+    let mut protocol = header[6];
+    let source = [word(header, 8), word(header, 16)];
+    let destination = [word(header, 24), word(header, 32)];
+    let key = FlowKey::ipv6(source, destination, protocol, traffic_class);
+    let mut packet =
+        ParsedPacket { key, octets: (payload_length + HEADER) as u32, tcp_flags: 0, note: None };
+
+    let mut at = offset + HEADER;
+    let end = at + payload_length;
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        if !is_extension(protocol) {
+            break;
+        }
+        if at + 8 > end {
+            return Err(Outcome::Malformed);
+        }
+        // Every extension header has at least 8 octets (RFC 8200 section 4.2, RFC 4302 section 2).
+        let extension: &[u8; 8] = bytes.header(at).ok_or(Outcome::Truncated)?;
+        let length = match protocol {
+            FRAGMENT => 8,
+            // In 4-octet units, minus 2 (RFC 4302 section 2.2).
+            AUTHENTICATION => (usize::from(extension[1]) + 2) * 4,
+            // In 8-octet units, not counting the first.
+            _ => (usize::from(extension[1]) + 1) * 8,
+        };
+        let is_later_fragment = protocol == FRAGMENT && (extension[2] != 0 || extension[3] & 0xf8 != 0);
+        protocol = extension[0];
+        at += length;
+        if is_later_fragment {
+            packet.key.set_protocol(protocol);
+            packet.note = Some(Note::LaterFragment);
+            return Ok(packet);
+        }
+    }
+    packet.key.set_protocol(protocol);
+    if is_extension(protocol) {
+        packet.note = Some(Note::DeepHeaders);
+        return Ok(packet);
+    }
+    if at > end {
+        return Err(Outcome::Malformed);
+    }
+    transport::parse(bytes, at, end - at, protocol, &mut packet)?;
+    Ok(packet)
+}

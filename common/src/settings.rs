@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the loader writes into the program's read-only data before it is verified.
+
+use crate::{ABI_VERSION, HashSeed, KEY_BASE_MASK, OUTCOMES};
+
+/// Constants of one run. The verifier knows their values, so branches on them cost nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelSettings {
+    /// [`ABI_VERSION`] of the side that built this.
+    pub abi_version: u32,
+    /// CPUs that have a cache and a ring.
+    pub cpus: u32,
+    /// log2 of the number of sets in one half of one CPU's cache.
+    pub set_bits: u32,
+    /// Records in one CPU's spill ring, minus 1; the number is a power of two.
+    pub ring_mask: u32,
+    /// What the program returns: `XDP_DROP` (tap) or `XDP_PASS` (host).
+    pub verdict: u32,
+    reserved: u32,
+    /// Which bits of key word 5 count.
+    pub key_mask: u64,
+    /// Seed of the hash.
+    pub seed: HashSeed,
+}
+
+const _: () = assert!(size_of::<KernelSettings>() == 88);
+const _: () = assert!(OUTCOMES <= 8);
+
+impl KernelSettings {
+    /// Settings with the ABI version of this build.
+    #[must_use]
+    pub const fn new(cpus: u32, set_bits: u32, ring_mask: u32, verdict: u32, seed: HashSeed) -> Self {
+        Self {
+            abi_version: ABI_VERSION,
+            cpus,
+            set_bits,
+            ring_mask,
+            verdict,
+            reserved: 0,
+            key_mask: KEY_BASE_MASK,
+            seed,
+        }
+    }
+}
+
+/// A datagram of the probe itself: addresses as in a [`crate::FlowKey`] and ports in its word 4.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnExportKey {
+    /// Address words 0-3 of the flow key.
+    pub addresses: [u64; 4],
+    /// Source port in bits 0-15, destination port in bits 16-31.
+    pub ports: u32,
+    /// Always 0: the map compares octets.
+    pub zero: u32,
+}
+
+impl OwnExportKey {
+    /// The part of a flow key that identifies an export stream.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(key: &crate::FlowKey) -> Self {
+        let words = key.words();
+        Self {
+            addresses: [words[0], words[1], words[2], words[3]],
+            ports: (words[4] >> 32) as u32,
+            zero: 0,
+        }
+    }
+}
