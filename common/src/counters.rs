@@ -8,7 +8,7 @@ use crate::{NOTES, OUTCOMES};
 ///
 /// Octets of frames count from the Ethernet header, without FCS; octets of metered packets are those of
 /// the IP packet as its header says.
-#[repr(C, align(64))]
+#[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Packets that entered the program.

@@ -7,7 +7,7 @@ use crate::Slot;
 pub const WAYS: usize = 2;
 
 /// One set of the micro-flow cache, and one value of the map: a packet costs one look-up.
-#[repr(C, align(64))]
+#[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Set {
     /// The ways; any may be free.
@@ -17,7 +17,7 @@ pub struct Set {
 const _: () = assert!(size_of::<Set>() == 128);
 
 /// What user space tells the kernel while it runs. Written by user space alone.
-#[repr(C, align(64))]
+#[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Control {
     /// The active half (0 or 1) of every CPU's cache.
@@ -28,7 +28,7 @@ pub struct Control {
 }
 
 /// Head and tail of one CPU's spill ring, each on its own cache line. Both count records since start.
-#[repr(C, align(64))]
+#[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct RingCursor {
     /// Records published; written by the kernel.

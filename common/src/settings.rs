@@ -7,7 +7,7 @@ use crate::{ABI_VERSION, HashSeed, KEY_BASE_MASK, OUTCOMES};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelSettings {
-    /// [`ABI_VERSION`] of the side that built this.
+    /// [`ABI_VERSION`] of the side that wrote this.
     pub abi_version: u32,
     /// CPUs that have a cache and a ring.
     pub cpus: u32,
@@ -17,7 +17,9 @@ pub struct KernelSettings {
     pub ring_mask: u32,
     /// What the program returns: `XDP_DROP` (tap) or `XDP_PASS` (host).
     pub verdict: u32,
-    reserved: u32,
+    /// 1: publish the spill ring's head with a BPF atomic (needed where stores may pass each other);
+    /// 0: with a plain store.
+    pub publish_by_atomic: u32,
     /// Which bits of key word 5 count.
     pub key_mask: u64,
     /// Seed of the hash.
@@ -28,6 +30,15 @@ const _: () = assert!(size_of::<KernelSettings>() == 88);
 const _: () = assert!(OUTCOMES <= 8);
 
 impl KernelSettings {
+    /// What the object holds until the loader writes the real ones.
+    pub const UNSET: Self = Self::new(
+        0,
+        1,
+        0,
+        0,
+        HashSeed { addends: [0; 2 * crate::flow_key::KEY_WORDS], multiplier: 1 },
+    );
+
     /// Settings with the ABI version of this build.
     #[must_use]
     pub const fn new(cpus: u32, set_bits: u32, ring_mask: u32, verdict: u32, seed: HashSeed) -> Self {
@@ -37,7 +48,7 @@ impl KernelSettings {
             set_bits,
             ring_mask,
             verdict,
-            reserved: 0,
+            publish_by_atomic: !cfg!(target_arch = "x86_64") as u32,
             key_mask: KEY_BASE_MASK,
             seed,
         }

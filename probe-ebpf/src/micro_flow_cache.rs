@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! key → slot. A set-associative cache in one plain array: a hit counts in place, a miss takes a free way
+//! or evicts the older slot of its set to the spill ring. One map look-up finds the whole set.
+
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_coarse_ns};
+use probe_common::{
+    Counters, KernelSettings, Outcome, OwnExportKey, Slot, Tick,
+    parse::{PacketBytes, ParsedPacket},
+};
+
+use crate::{
+    maps::{CACHE, CONTROL, COUNTERS, OWN_EXPORT},
+    spill_ring,
+};
+
+const UDP: u8 = 17;
+
+/// Where this packet counts: this CPU, the epoch that was active when the program began, and its counters.
+pub(crate) struct Place {
+    pub(crate) cpu: u32,
+    pub(crate) epoch: u32,
+    own_exports: u32,
+    counters: *mut Counters,
+}
+
+impl Place {
+    /// `None` cannot happen: the maps have a place for every possible CPU.
+    #[inline(always)]
+    pub(crate) fn of_this_cpu(settings: &KernelSettings) -> Option<Self> {
+        let control = CONTROL.get_ptr(0)?;
+        // SAFETY: a value of an array lives as long as the map. User space writes the words as a whole.
+        let control = unsafe { &*control };
+        // SAFETY: as above; volatile because user space writes it while we run.
+        let epoch = unsafe { core::ptr::read_volatile(&control.epoch) } & 1;
+        // SAFETY: as above.
+        let own_exports = unsafe { core::ptr::read_volatile(&control.own_exports) };
+        // SAFETY: the helper has no preconditions.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        if cpu >= settings.cpus {
+            return None;
+        }
+        let counters = COUNTERS.get_ptr_mut(cpu * 2 + epoch)?;
+        Some(Self { cpu, epoch, own_exports, counters })
+    }
+
+    /// This CPU's counters of this epoch.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "one value per CPU and epoch, and one program at a time on a CPU")]
+    pub(crate) fn counters(&self) -> &mut Counters {
+        // SAFETY: a value of an array lives as long as the map; only this CPU writes this one, and XDP
+        // programs do not interrupt each other (bottom halves are off).
+        unsafe { &mut *self.counters }
+    }
+
+    #[inline(always)]
+    pub(crate) fn received(&self, bytes: &impl PacketBytes) {
+        let counters = self.counters();
+        counters.received_packets += 1;
+        counters.received_octets += bytes.wire_length() as u64;
+    }
+
+    #[inline(always)]
+    pub(crate) fn unmetered(&self, outcome: Outcome) {
+        if let Some(counter) = self.counters().outcomes.get_mut(outcome as usize) {
+            *counter += 1;
+        }
+    }
+}
+
+/// Counts a packet in its slot.
+///
+/// # Errors
+/// [`Outcome::OwnExport`] when the packet is one of our own datagrams.
+#[inline(always)]
+pub(crate) fn meter(settings: &KernelSettings, place: &Place, packet: &ParsedPacket) -> Result<(), Outcome> {
+    let key = &packet.key;
+    let mask = settings.key_mask;
+    let set = (settings.seed.hash(key, mask) >> (64 - settings.set_bits)) as u32;
+    let half = place.cpu * 2 + place.epoch;
+    let Some(set) = CACHE.get_ptr_mut((half << settings.set_bits) + set) else {
+        // Cannot happen: `set` has `set_bits` bits. Counted so that the ledger would show it.
+        return Err(Outcome::Malformed);
+    };
+    // SAFETY: a value of an array lives as long as the map; this half belongs to this CPU while its epoch
+    // is active, and user space waits for running programs before it touches it.
+    let [first, second] = unsafe { &mut (*set).slots };
+    // SAFETY: the helper has no preconditions.
+    let now = Tick::from_ns(unsafe { bpf_ktime_get_coarse_ns() });
+
+    // A free slot is all zero and matches no key: an IPv4 key has its mapped prefix, an IPv6 key its bit.
+    if first.is_for(key, mask) {
+        count(settings, place, first, packet, now);
+    } else if second.is_for(key, mask) {
+        count(settings, place, second, packet, now);
+    } else {
+        if place.own_exports != 0 && is_own_export(packet) {
+            return Err(Outcome::OwnExport);
+        }
+        let victim = if first.packets == 0 || second.packets != 0 && first.last.is_before(second.last) {
+            first
+        } else {
+            second
+        };
+        if victim.packets != 0 {
+            spill_ring::spill(settings, place, victim);
+        }
+        *victim = Slot::new(key, packet.octets, packet.tcp_flags, now, place.epoch);
+    }
+
+    let counters = place.counters();
+    counters.metered_packets += 1;
+    counters.metered_octets += packet.octets as u64;
+    if let Some(note) = packet.note {
+        if let Some(counter) = counters.notes.get_mut(note as usize) {
+            *counter += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a packet to a slot that counts for its key.
+#[inline(always)]
+fn count(settings: &KernelSettings, place: &Place, slot: &mut Slot, packet: &ParsedPacket, now: Tick) {
+    if slot.octets > u32::MAX - packet.octets {
+        spill_ring::spill(settings, place, slot);
+        *slot = Slot::new(&packet.key, packet.octets, packet.tcp_flags, now, place.epoch);
+        return;
+    }
+    slot.packets += 1;
+    slot.octets += packet.octets;
+    slot.last = now;
+    slot.add_tcp_flags(packet.tcp_flags);
+}
+
+#[inline(always)]
+fn is_own_export(packet: &ParsedPacket) -> bool {
+    if packet.key.protocol() != UDP {
+        return false;
+    }
+    // SAFETY: only presence is asked; the value is not read.
+    unsafe { OWN_EXPORT.get(OwnExportKey::of(&packet.key)) }.is_some()
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! evicted slot → this CPU's ring. Single producer (this CPU), single consumer (the harvester).
+
+use probe_common::{KernelSettings, Slot};
+
+use crate::{
+    maps::{CURSOR, SPILL},
+    micro_flow_cache::Place,
+};
+
+/// Appends a slot; when the ring is full, counts what is lost with it.
+#[inline(always)]
+pub(crate) fn spill(settings: &KernelSettings, place: &Place, slot: &Slot) {
+    if push(settings, place, slot).is_some() {
+        place.counters().spilled_records += 1;
+    } else {
+        let counters = place.counters();
+        counters.lost_records += 1;
+        counters.lost_packets += slot.packets as u64;
+        counters.lost_octets += slot.octets as u64;
+    }
+}
+
+#[inline(always)]
+fn push(settings: &KernelSettings, place: &Place, slot: &Slot) -> Option<()> {
+    let cursor = CURSOR.get_ptr_mut(place.cpu)?;
+    // SAFETY: a value of an array lives as long as the map; head and seen_tail are written by this CPU
+    // alone.
+    let head = unsafe { (*cursor).head };
+    // SAFETY: as above.
+    let mut seen_tail = unsafe { (*cursor).seen_tail };
+    if head - seen_tail > settings.ring_mask as u64 {
+        // SAFETY: user space writes the word as a whole; volatile so that it is read anew.
+        seen_tail = unsafe { core::ptr::read_volatile(&raw const (*cursor).tail) };
+        // SAFETY: as for head.
+        unsafe { (*cursor).seen_tail = seen_tail };
+        if head - seen_tail > settings.ring_mask as u64 {
+            return None;
+        }
+    }
+    let records = settings.ring_mask + 1;
+    let record = SPILL.get_ptr_mut(place.cpu * records + (head as u32 & settings.ring_mask))?;
+    // SAFETY: user space reads a record only between tail and head, and this one lies at head.
+    unsafe { *record = *slot };
+    publish(settings, cursor, head + 1);
+    Some(())
+}
+
+/// Moves the head on, after the record is written.
+#[inline(always)]
+fn publish(settings: &KernelSettings, cursor: *mut probe_common::RingCursor, head: u64) {
+    // SAFETY: the cursor is this CPU's value of an array.
+    let at = unsafe { &raw mut (*cursor).head };
+    if settings.publish_by_atomic != 0 {
+        // The fetching form is a full barrier (Documentation/bpf/standardization/instruction-set.rst and
+        // the kernel's atomic rules: value-returning read-modify-writes are ordered).
+        // SAFETY: as above; the word is 8-aligned.
+        unsafe { fetch_add_one(at) };
+    } else {
+        // x86 does not reorder stores (Intel SDM volume 3, section 9.2.2), and the compiler does not move
+        // the record's stores behind this one.
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(at, head) };
+    }
+}
+
+/// A BPF atomic with fetch. `core::sync::atomic` has none on this target.
+#[inline(always)]
+unsafe fn fetch_add_one(at: *mut u64) -> u64 {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    // SAFETY: the caller's pointer is valid and aligned. The result goes through black_box so that the
+    // compiler cannot choose the form without fetch, which orders nothing.
+    core::hint::black_box(unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(at, 1) })
+}
