@@ -28,7 +28,7 @@ struct Toolchain {
 }
 
 /// Builds `programs` (binaries of probe-ebpf) and leaves each in `$OUT_DIR/NAME.o`.
-pub fn build(ebpf: &Path, programs: &[&str], features: &[&str]) {
+pub(crate) fn build(ebpf: &Path, programs: &[&str], features: &[&str]) {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     println!("cargo::rerun-if-env-changed=PROBE_SKIP_EBPF");
     for path in ["src", "Cargo.toml", "build_object.rs", "../common/src", "../common/Cargo.toml"] {

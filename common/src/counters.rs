@@ -35,3 +35,32 @@ pub struct Counters {
 }
 
 const _: () = assert!(size_of::<Counters>() == 128, "two cache lines");
+
+impl Counters {
+    /// The sum of two blocks.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = *self;
+        sum.received_packets += other.received_packets;
+        sum.received_octets += other.received_octets;
+        sum.metered_packets += other.metered_packets;
+        sum.metered_octets += other.metered_octets;
+        sum.spilled_records += other.spilled_records;
+        sum.lost_records += other.lost_records;
+        sum.lost_packets += other.lost_packets;
+        sum.lost_octets += other.lost_octets;
+        for (counter, more) in sum.outcomes.iter_mut().zip(other.outcomes) {
+            *counter += more;
+        }
+        for (counter, more) in sum.notes.iter_mut().zip(other.notes) {
+            *counter += more;
+        }
+        sum
+    }
+
+    /// Packets not metered, for whatever reason.
+    #[must_use]
+    pub fn unmetered_packets(&self) -> u64 {
+        self.outcomes.iter().sum()
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The two halves of every CPU's cache: flips which one is active, then reads and frees the quiet one.
+
+use std::{
+    mem::offset_of,
+    sync::{Arc, atomic::Ordering},
+};
+
+use probe_common::{Control, Set, Slot};
+
+use super::{SharedArray, Sizing};
+
+/// Reader of the caches. The order of calls is `flip`, a [`super::Barrier`], then `drain` until it says
+/// that the quiet half is empty.
+pub struct CacheReader {
+    cache: SharedArray<Set>,
+    control: Arc<SharedArray<Control>>,
+    sizing: Sizing,
+    active: u32,
+    /// Next set of the quiet halves to read, counted over all CPUs.
+    next: usize,
+}
+
+impl CacheReader {
+    pub(super) fn new(cache: SharedArray<Set>, control: Arc<SharedArray<Control>>, sizing: Sizing) -> Self {
+        let active = control.word32(0, offset_of!(Control, epoch)).load(Ordering::Relaxed) & 1;
+        Self { cache, control, sizing, active, next: 0 }
+    }
+
+    /// The epoch (0 or 1) that packets count in from now on.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        self.active
+    }
+
+    /// Makes the other half active. Programs that run now may still write the old one: wait for them.
+    pub fn flip(&mut self) {
+        self.active ^= 1;
+        self.next = 0;
+        self.control.word32(0, offset_of!(Control, epoch)).store(self.active, Ordering::Release);
+    }
+
+    /// Appends the slots of the next `sets` sets of the quiet half to `out` and frees them; returns whether
+    /// there are more sets.
+    pub fn drain(&mut self, sets: usize, out: &mut Vec<Slot>) -> bool {
+        let per_half = 1usize << self.sizing.set_bits;
+        let all = per_half * self.sizing.cpus as usize;
+        let quiet = (self.active ^ 1) as usize;
+        let end = (self.next + sets).min(all);
+        for position in self.next..end {
+            let (cpu, set) = (position / per_half, position % per_half);
+            let index = (cpu * 2 + quiet) * per_half + set;
+            let value = self.cache.read(index);
+            let mut used = false;
+            for slot in value.slots.iter().filter(|slot| slot.packets != 0) {
+                out.push(*slot);
+                used = true;
+            }
+            if used {
+                self.cache.write(index, Set::default());
+            }
+        }
+        self.next = end;
+        end < all
+    }
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! object + settings → maps and program, verified by the kernel and not yet attached.
+
+use std::{fs, sync::Arc};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError},
+    programs::{ProgramError, Xdp},
+};
+use probe_common::{
+    Control, Counters, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, RingCursor, Set, Slot, map_name,
+};
+
+use super::{
+    Attachment, Barrier, CacheReader, CounterReader, KernelError, SharedArray, Sizing, SpillReader, XdpMode,
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe.o"));
+
+/// XDP verdicts (include/uapi/linux/bpf.h, enum xdp_action).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// How to load the program.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelOptions {
+    /// Sizes of the maps.
+    pub sizing: Sizing,
+    /// Bits of key word 5 beyond [`KEY_BASE_MASK`] that count.
+    pub key_mask: u64,
+    /// Whether packets go on to the host's stack after metering.
+    pub pass: bool,
+    /// Seed of the cache's hash.
+    pub seed: HashSeed,
+}
+
+/// The program and its maps in the kernel. Dropping it detaches and frees everything.
+pub struct LoadedProgram {
+    ebpf: Ebpf,
+    options: KernelOptions,
+    own_export: HashMap<MapData, OwnExportKey, u32>,
+    control: Arc<SharedArray<Control>>,
+}
+
+/// The parts of the maps that the harvester reads.
+pub struct Readers {
+    /// One for each CPU.
+    pub spill: Vec<SpillReader>,
+    /// All CPUs' caches.
+    pub cache: CacheReader,
+    /// All CPUs' counters.
+    pub counters: CounterReader,
+}
+
+impl LoadedProgram {
+    /// Creates the maps and has the kernel verify the program.
+    ///
+    /// # Errors
+    /// What the kernel refused, and what to do about it.
+    pub fn load(options: KernelOptions) -> Result<Self, KernelError> {
+        if OBJECT.is_empty() {
+            return Err(KernelError::NoObject);
+        }
+        if fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1") {
+            return Err(KernelError::RealTime);
+        }
+        let sizing = options.sizing;
+        let verdict = if options.pass { XDP_PASS } else { XDP_DROP };
+        let mut settings =
+            KernelSettings::new(sizing.cpus, sizing.set_bits, sizing.spill_records - 1, verdict, options.seed);
+        settings.key_mask = KEY_BASE_MASK | options.key_mask;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("SETTINGS", &settings, true)
+            .map_max_entries(map_name::CACHE, sizing.sets_in_all())
+            .map_max_entries(map_name::SPILL, sizing.records_in_all())
+            .map_max_entries(map_name::CURSOR, sizing.cpus)
+            .map_max_entries(map_name::COUNTERS, sizing.cpus * 2)
+            .load(OBJECT)
+            .map_err(|error| load_error(&error, sizing))?;
+        xdp(&mut ebpf)?.load().map_err(|error| program_error(&error))?;
+        let own_export = HashMap::try_from(take(&mut ebpf, map_name::OWN_EXPORT)?)
+            .map_err(|_| mismatch(map_name::OWN_EXPORT))?;
+        let control = Arc::new(map_array(&mut ebpf, map_name::CONTROL, 1)?);
+        Ok(Self { ebpf, options, own_export, control })
+    }
+
+    /// What the program was loaded with.
+    #[must_use]
+    pub fn options(&self) -> &KernelOptions {
+        &self.options
+    }
+
+    /// Maps the arrays for the harvester. Can be called once.
+    ///
+    /// # Errors
+    /// When a map cannot be mapped, or was taken before.
+    pub fn readers(&mut self) -> Result<Readers, KernelError> {
+        let sizing = self.options.sizing;
+        let cpus = sizing.cpus as usize;
+        let ring = sizing.spill_records as usize;
+        let spill: Arc<SharedArray<Slot>> =
+            Arc::new(map_array(&mut self.ebpf, map_name::SPILL, sizing.records_in_all() as usize)?);
+        let cursor: Arc<SharedArray<RingCursor>> =
+            Arc::new(map_array(&mut self.ebpf, map_name::CURSOR, cpus)?);
+        let cache: SharedArray<Set> =
+            map_array(&mut self.ebpf, map_name::CACHE, sizing.sets_in_all() as usize)?;
+        let counters: SharedArray<Counters> = map_array(&mut self.ebpf, map_name::COUNTERS, cpus * 2)?;
+        Ok(Readers {
+            spill: (0..cpus)
+                .map(|cpu| SpillReader::new(Arc::clone(&spill), Arc::clone(&cursor), cpu, ring))
+                .collect(),
+            cache: CacheReader::new(cache, Arc::clone(&self.control), sizing),
+            counters: CounterReader::new(counters, cpus),
+        })
+    }
+
+    /// What waits for running programs. Can be called once.
+    ///
+    /// # Errors
+    /// When the maps are not in the object, or were taken before.
+    pub fn barrier(&mut self) -> Result<Barrier, KernelError> {
+        let outer = ArrayOfMaps::try_from(take(&mut self.ebpf, map_name::BARRIER)?)
+            .map_err(|_| mismatch(map_name::BARRIER))?;
+        let inner = Array::try_from(take(&mut self.ebpf, "BARRIER_INNER")?)
+            .map_err(|_| mismatch("BARRIER_INNER"))?;
+        Ok(Barrier::new(outer, inner))
+    }
+
+    /// Attaches the program to an interface; undone when the result is dropped.
+    ///
+    /// # Errors
+    /// When the interface or its driver refuses.
+    pub fn attach(&mut self, interface: &str, index: u32, mode: XdpMode) -> Result<Attachment, KernelError> {
+        Attachment::attach(xdp(&mut self.ebpf)?, interface, index, mode)
+    }
+
+    /// Tells the kernel which datagrams are our own: they are counted apart, not metered.
+    ///
+    /// # Errors
+    /// When the map refuses.
+    pub fn set_own_exports(&mut self, streams: &[OwnExportKey]) -> Result<(), KernelError> {
+        let old: Vec<OwnExportKey> = self.own_export.keys().filter_map(Result::ok).collect();
+        for key in old.iter().filter(|key| !streams.contains(key)) {
+            self.own_export.remove(key).map_err(own_export_error)?;
+        }
+        for key in streams {
+            self.own_export.insert(key, 1, 0).map_err(own_export_error)?;
+        }
+        self.control
+            .word32(0, std::mem::offset_of!(Control, own_exports))
+            .store(u32::try_from(streams.len()).unwrap_or(u32::MAX), std::sync::atomic::Ordering::Release);
+        Ok(())
+    }
+
+    /// The program, for `BPF_PROG_TEST_RUN`.
+    ///
+    /// # Errors
+    /// When it is not in the object.
+    pub fn program(&mut self) -> Result<&mut Xdp, KernelError> {
+        xdp(&mut self.ebpf)
+    }
+}
+
+fn own_export_error(error: MapError) -> KernelError {
+    KernelError::Call {
+        attempted: "telling the kernel which datagrams are the probe's own",
+        error: std::io::Error::other(error),
+    }
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
+    ebpf.program_mut("probe")
+        .ok_or_else(|| mismatch("its XDP program"))?
+        .try_into()
+        .map_err(|_| mismatch("its XDP program"))
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {
+    ebpf.take_map(name).ok_or_else(|| mismatch(name))
+}
+
+fn mismatch(what: &str) -> KernelError {
+    KernelError::Mismatch { what: what.to_owned() }
+}
+
+fn map_array<T: aya::Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    entries: usize,
+) -> Result<SharedArray<T>, KernelError> {
+    let Some(Map::Array(data)) = ebpf.map(name) else {
+        return Err(mismatch(name));
+    };
+    SharedArray::map(data.fd(), entries).map_err(|error| KernelError::Map { map: name, error })
+}
+
+fn load_error(error: &EbpfError, sizing: Sizing) -> KernelError {
+    match os_error(error) {
+        Some(libc::EPERM | libc::EACCES) => {
+            KernelError::NoPrivilege { attempted: "creating the kernel's maps".to_owned() }
+        }
+        Some(libc::ENOMEM) => KernelError::NoMemory { mebibytes: sizing.octets() >> 20 },
+        _ => KernelError::Load { reason: chain(error), detail: String::new() },
+    }
+}
+
+fn program_error(error: &ProgramError) -> KernelError {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        if io_error.raw_os_error() == Some(libc::EPERM) {
+            return KernelError::NoPrivilege { attempted: "loading the XDP program".to_owned() };
+        }
+        let log = verifier_log.to_string();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(12)..].join("\n");
+        return KernelError::Load { reason: io_error.to_string(), detail: format!("\n{tail}") };
+    }
+    KernelError::Load { reason: chain(error), detail: String::new() }
+}
+
+/// The operating system's error number at the bottom of a chain.
+pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(number) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+            return Some(number);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
