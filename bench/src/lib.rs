@@ -1,2 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the benches share.
+
+pub mod machine;
+pub mod report;
+pub mod stopwatch;
