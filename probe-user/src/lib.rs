@@ -4,3 +4,4 @@
 //! In the order of a packet's path:
 pub mod flow;
 pub mod kernel;
+pub mod net;

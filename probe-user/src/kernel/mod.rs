@@ -19,7 +19,7 @@ mod sizing;
 mod spill_reader;
 
 pub use attach::{Attachment, XdpMode};
-pub use barrier::Barrier;
+pub use barrier::{Barrier, BarrierThread};
 pub use cache_reader::CacheReader;
 pub use counter_reader::CounterReader;
 pub use error::KernelError;

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What metering one packet costs in XDP, above an empty program: the probe's micro-flow cache, and beside
+//! it, in the same run, the same parser and slot on the kernel's own hash maps.
+//!
+//! `BPF_PROG_TEST_RUN` repeats a program that writes a random flow number into the frame and tail-calls the
+//! program under test. The same with an empty program under test is measured apart and subtracted, so the
+//! figures are parsing and metering alone. A thread on the other core drains the spill ring meanwhile, as
+//! the harvester would.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context, Result};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, ProgramArray},
+    programs::{ProgramFd, TestRun, TestRunOptions, Xdp},
+};
+use clap::Parser;
+use probe_bench::report::{BenchArgs, Metric, Report};
+use probe_common::{Counters, HashSeed};
+use probe_user::kernel::{CounterReader, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus};
+use serde_json::json;
+
+static STORES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stores.o"));
+
+/// Cost of metering a packet in XDP, above an empty program.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    bench: BenchArgs,
+    /// Slots of the micro-flow cache of one CPU
+    #[arg(long, default_value_t = 16_384)]
+    cache_slots: u32,
+    /// Records of the spill ring of one CPU
+    #[arg(long, default_value_t = 262_144)]
+    spill_records: u32,
+    /// Only the micro-flow cache
+    #[arg(long)]
+    only_cache: bool,
+}
+
+/// A frame and where its flow number goes.
+struct Case {
+    name: &'static str,
+    frame: Vec<u8>,
+    offset: u64,
+}
+
+const ROUNDS: usize = 5;
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    pin(0)?;
+    let repeat = if args.bench.quick { 1_000_000 } else { 4_000_000 };
+    let flows: &[u64] =
+        if args.bench.quick { &[1, 256, 65_536, 524_288] } else { &[1, 256, 65_536, 524_288, 1 << 20] };
+    let mut report = Report::new("xdp_cost", args.bench);
+    let mut stores = Stores::load()?;
+
+    for case in &cases() {
+        for &flows in flows {
+            if case.name != "ipv4_tcp" && flows != 65_536 && flows != 1 {
+                continue;
+            }
+            let floor = stores.measure("empty", case, flows, repeat)?;
+            let mut under_test = UnderTest::load(&args)?;
+            stores.call(under_test.program.program()?.fd()?)?;
+            let (ns, counted) = under_test.measure(&mut stores, case, flows, repeat)?;
+            report.row(case.name, Some(flows), Metric::Ns, ns - floor, &[
+                ("store", json!("micro_flow_cache")),
+                ("lost_records", json!(counted.lost_records)),
+                ("spilled_per_packet", json!(ratio(counted.spilled_records, counted.received_packets))),
+            ]);
+            drop(under_test);
+            if args.only_cache || case.name != "ipv4_tcp" {
+                continue;
+            }
+            for store in ["percpu_hash", "lru_percpu_hash"] {
+                // Uncounted rounds first: the map fills before the clock starts.
+                stores.measure(store, case, flows, repeat.max(4 * u32::try_from(flows)?))?;
+                let ns = stores.measure(store, case, flows, repeat)?;
+                report.row(case.name, Some(flows), Metric::Ns, ns - floor, &[("store", json!(store))]);
+                stores = Stores::load()?;
+            }
+        }
+    }
+    report.finish()?;
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    (part as f64 / whole.max(1) as f64 * 1000.0).round() / 1000.0
+}
+
+fn pin(cpu: usize) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).context("pinning to a CPU")
+}
+
+/// The comparison programs.
+struct Stores {
+    ebpf: Ebpf,
+    calls: ProgramArray<aya::maps::MapData>,
+}
+
+impl Stores {
+    fn load() -> Result<Self> {
+        anyhow::ensure!(!STORES.is_empty(), "built with PROBE_SKIP_EBPF: there is nothing to measure");
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("PERCPU_HASH", 1 << 21)
+            .map_max_entries("LRU_PERCPU_HASH", 1 << 21)
+            .load(STORES)
+            .context("loading the comparison programs (needs root)")?;
+        for name in ["empty", "vary", "percpu_hash", "lru_percpu_hash"] {
+            program(&mut ebpf, name)?.load()?;
+        }
+        let calls = ProgramArray::try_from(ebpf.take_map("UNDER_TEST").context("UNDER_TEST")?)?;
+        Ok(Self { ebpf, calls })
+    }
+
+    fn call(&mut self, under_test: &ProgramFd) -> Result<()> {
+        Ok(self.calls.set(0, under_test, 0)?)
+    }
+
+    /// Mean time of one round with one of our own programs under test.
+    fn measure(&mut self, name: &str, case: &Case, flows: u64, repeat: u32) -> Result<f64> {
+        let under_test = program(&mut self.ebpf, name)?.fd()?.try_clone()?;
+        self.call(&under_test)?;
+        self.run(case, flows, repeat)
+    }
+
+    /// Mean time of one round: the median of several runs.
+    fn run(&mut self, case: &Case, flows: u64, repeat: u32) -> Result<f64> {
+        Array::<_, [u64; 3]>::try_from(self.ebpf.map_mut("VARY").context("VARY")?)?.set(
+            0,
+            [1, flows - 1, case.offset],
+            0,
+        )?;
+        let vary = program(&mut self.ebpf, "vary")?;
+        let mut times = Vec::with_capacity(ROUNDS);
+        for round in 0..=ROUNDS {
+            let result = vary.test_run(TestRunOptions {
+                data_in: Some(&case.frame),
+                repeat,
+                ..TestRunOptions::default()
+            })?;
+            anyhow::ensure!(result.return_value == 1, "the program returned {}, not XDP_DROP", result.return_value);
+            if round > 0 {
+                times.push(result.duration.as_nanos());
+            }
+        }
+        times.sort_unstable();
+        #[allow(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
+        Ok(times[times.len() / 2] as f64)
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    Ok(ebpf.program_mut(name).with_context(|| format!("program {name}"))?.try_into()?)
+}
+
+/// The probe's own program, with somebody who drains its ring.
+struct UnderTest {
+    program: LoadedProgram,
+    counters: CounterReader,
+    stop: Arc<AtomicBool>,
+    drainer: Option<JoinHandle<()>>,
+}
+
+impl UnderTest {
+    fn load(args: &Args) -> Result<Self> {
+        let mut program = LoadedProgram::load(KernelOptions {
+            sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records),
+            key_mask: 0,
+            pass: false,
+            seed: HashSeed::from_random(std::array::from_fn(|octet| (octet * 151 + 43) as u8)),
+        })?;
+        let Readers { mut spill, counters, .. } = program.readers()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let drainer = thread::spawn(move || {
+            if thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) {
+                pin(1).ok();
+            }
+            let mut out = Vec::with_capacity(1024);
+            while !stopped.load(Ordering::Relaxed) {
+                let mut taken = 0;
+                for reader in &mut spill {
+                    taken += reader.drain(1024, &mut out);
+                    out.clear();
+                }
+                if taken == 0 {
+                    thread::yield_now();
+                }
+            }
+        });
+        Ok(Self { program, counters, stop, drainer: Some(drainer) })
+    }
+
+    fn measure(&mut self, stores: &mut Stores, case: &Case, flows: u64, repeat: u32) -> Result<(f64, Counters)> {
+        let ns = stores.run(case, flows, repeat)?;
+        let counted = self.counters.of_epoch(0);
+        anyhow::ensure!(
+            counted.metered_packets == counted.received_packets && counted.received_packets > 0,
+            "not every packet was metered: {counted:?}"
+        );
+        Ok((ns, counted))
+    }
+}
+
+impl Drop for UnderTest {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(drainer) = self.drainer.take() {
+            drainer.join().ok();
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let ethernet = |ether_type: u16| [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2][..], &ether_type.to_be_bytes()].concat();
+    let tcp = || {
+        let mut tcp = vec![0; 20];
+        tcp[..4].copy_from_slice(&[0x9c, 0x40, 0x01, 0xbb]);
+        tcp[12] = 0x50;
+        tcp[13] = 0x10;
+        tcp
+    };
+    let ipv4 = || {
+        [&[0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0][..], &[10, 0, 0, 1], &[192, 0, 2, 1], &tcp()].concat()
+    };
+    let ipv6 = || {
+        let mut header = vec![0; 40];
+        header[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 20, 6, 64]);
+        header[8..12].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        header[24..28].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        header[39] = 1;
+        [header, tcp()].concat()
+    };
+    vec![
+        Case { name: "ipv4_tcp", frame: [ethernet(0x0800), ipv4()].concat(), offset: 26 },
+        Case { name: "ipv6_tcp", frame: [ethernet(0x86dd), ipv6()].concat(), offset: 34 },
+        Case {
+            name: "vlan_ipv4_tcp",
+            frame: [ethernet(0x8100), vec![0x00, 0x64, 0x08, 0x00], ipv4()].concat(),
+            offset: 30,
+        },
+    ]
+}
