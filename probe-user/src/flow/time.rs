@@ -35,3 +35,12 @@ impl WallOffset {
         time.0.saturating_add_signed(self.0)
     }
 }
+
+/// A reading of both clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Moment {
+    /// Now, in the time base of the source.
+    pub now: Timestamp,
+    /// How that becomes Unix time.
+    pub wall: WallOffset,
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The flows themselves, each at a place (its id) that does not change while it lives.
+//!
+//! A flow is 80 octets and 16-aligned: wherever it lies, it touches exactly two cache lines. Free places
+//! form a list through their first word.
+
+use std::{
+    io,
+    ops::{Index, IndexMut},
+};
+
+use probe_common::{FlowKey, KEY_WORDS};
+
+use super::{
+    memory::Mapping,
+    prefetch::prefetch,
+    record::{EndReason, FlowRecord},
+    time::{Moment, Timestamp},
+};
+
+/// Where a flow lies in the slab.
+pub(super) type FlowId = u32;
+
+/// One live flow.
+///
+/// `packets == 0` marks a free place; then the first word is one more than the id of the next free place.
+/// The last key word carries the TCP flags in bits 48-59, as in a slot.
+#[repr(C, align(16))]
+#[derive(Clone, Copy)]
+pub(super) struct Flow {
+    words: [u64; KEY_WORDS],
+    pub(super) packets: u64,
+    pub(super) octets: u64,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+}
+
+const _: () = assert!(size_of::<Flow>() == 80, "two cache lines wherever it lies");
+
+const FLAGS_SHIFT: u32 = 48;
+const FLAGS_MASK: u64 = 0xfff << FLAGS_SHIFT;
+
+impl Flow {
+    /// A flow that has seen nothing but this.
+    #[inline(always)]
+    pub(super) fn new(key: &FlowKey, seen: &Seen) -> Self {
+        let mut words = *key.words();
+        words[5] |= (u64::from(seen.tcp_flags) << FLAGS_SHIFT) & FLAGS_MASK;
+        Self { words, packets: seen.packets, octets: seen.octets, first: seen.first, last: seen.last }
+    }
+
+    /// Whether this place holds the flow of `key`; `mask` says which bits of key word 5 count.
+    #[inline(always)]
+    pub(super) fn is_for(&self, key: &FlowKey, mask: u64) -> bool {
+        self.packets != 0 && key.matches(&self.key(), mask)
+    }
+
+    /// Adds what was seen. CPUs are read one after the other, so it may be older than what is known.
+    #[inline(always)]
+    pub(super) fn add(&mut self, seen: &Seen) {
+        self.packets = self.packets.saturating_add(seen.packets);
+        self.octets = self.octets.saturating_add(seen.octets);
+        self.first = self.first.min(seen.first);
+        self.last = self.last.max(seen.last);
+        self.words[5] |= (u64::from(seen.tcp_flags) << FLAGS_SHIFT) & FLAGS_MASK;
+    }
+
+    #[inline(always)]
+    pub(super) fn key(&self) -> FlowKey {
+        FlowKey::from_words(self.words)
+    }
+
+    /// All TCP flags seen, 12 bits.
+    #[inline(always)]
+    pub(super) fn tcp_flags(&self) -> u16 {
+        let [high, low, ..] = (self.words[5] & FLAGS_MASK).to_be_bytes();
+        u16::from_be_bytes([high, low])
+    }
+
+    /// The record that leaves the table in its place.
+    pub(super) fn record(&self, reason: EndReason, moment: Moment) -> FlowRecord {
+        FlowRecord {
+            key: self.key(),
+            packets: self.packets,
+            octets: self.octets,
+            start_ns: moment.wall.unix_ns(self.first),
+            end_ns: moment.wall.unix_ns(self.last),
+            tcp_flags: self.tcp_flags(),
+            end_reason: reason,
+        }
+    }
+}
+
+/// What a metered item adds to a flow, its times in order.
+pub(super) struct Seen {
+    pub(super) packets: u64,
+    pub(super) octets: u64,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+    pub(super) tcp_flags: u16,
+}
+
+/// All places.
+pub(super) struct Slab {
+    flows: Mapping<Flow>,
+    /// One more than the id of the first free place that was used before; 0 for none.
+    free: u64,
+    /// Places from here on were never used.
+    fresh: FlowId,
+    live: u32,
+}
+
+impl Slab {
+    pub(super) fn octets(capacity: u32) -> usize {
+        Mapping::<Flow>::octets(capacity as usize)
+    }
+
+    pub(super) fn new(capacity: u32) -> io::Result<Self> {
+        Ok(Self { flows: Mapping::new(capacity as usize)?, free: 0, fresh: 0, live: 0 })
+    }
+
+    /// Puts a flow into a free place; `None` when there is none.
+    pub(super) fn insert(&mut self, flow: Flow) -> Option<FlowId> {
+        debug_assert!(flow.packets != 0, "a flow without packets would look free");
+        let id = match u32::try_from(self.free.checked_sub(1).unwrap_or(u64::MAX)) {
+            Ok(id) => {
+                self.free = self.flows[id as usize].words[0];
+                // The next new flow is likely to follow soon.
+                if let Some(next) = self.free.checked_sub(1).and_then(|next| usize::try_from(next).ok()) {
+                    prefetch(&self.flows, next);
+                }
+                id
+            }
+            Err(_) if (self.fresh as usize) < self.flows.len() => {
+                self.fresh += 1;
+                self.fresh - 1
+            }
+            Err(_) => return None,
+        };
+        self.flows[id as usize] = flow;
+        self.live += 1;
+        Some(id)
+    }
+
+    /// Frees the place of a live flow.
+    pub(super) fn remove(&mut self, id: FlowId) {
+        let flow = &mut self.flows[id as usize];
+        debug_assert!(flow.packets != 0, "only a live flow is removed");
+        flow.packets = 0;
+        flow.words[0] = self.free;
+        self.free = u64::from(id) + 1;
+        self.live -= 1;
+    }
+
+    /// Places that were ever used: no id beyond holds a flow.
+    pub(super) fn used(&self) -> FlowId {
+        self.fresh
+    }
+
+    pub(super) fn live(&self) -> u32 {
+        self.live
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, id: FlowId) {
+        prefetch(&self.flows, id as usize);
+    }
+}
+
+impl Index<FlowId> for Slab {
+    type Output = Flow;
+
+    #[inline(always)]
+    fn index(&self, id: FlowId) -> &Flow {
+        &self.flows[id as usize]
+    }
+}
+
+impl IndexMut<FlowId> for Slab {
+    #[inline(always)]
+    fn index_mut(&mut self, id: FlowId) -> &mut Flow {
+        &mut self.flows[id as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(packets: u64) -> Flow {
+        let seen = Seen { packets, octets: 1, first: Timestamp(1), last: Timestamp(2), tcp_flags: 0xffff };
+        Flow::new(&FlowKey::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 6, 0), &seen)
+    }
+
+    #[test]
+    fn places_are_used_up_freed_and_used_again() {
+        let mut slab = Slab::new(3).unwrap();
+        let ids: Vec<_> = (1..=3).map(|packets| slab.insert(flow(packets)).unwrap()).collect();
+        assert_eq!(ids, [0, 1, 2]);
+        assert_eq!(slab.insert(flow(4)), None);
+        slab.remove(0);
+        slab.remove(2);
+        assert_eq!(slab.live(), 1);
+        assert_eq!(slab.insert(flow(5)), Some(2));
+        assert_eq!(slab.insert(flow(6)), Some(0));
+        assert_eq!(slab.insert(flow(7)), None);
+        assert_eq!([slab[0].packets, slab[1].packets, slab[2].packets], [6, 2, 5]);
+    }
+
+    #[test]
+    fn tcp_flags_do_not_disturb_the_key() {
+        let mut flow = flow(1);
+        assert_eq!(flow.tcp_flags(), 0xfff);
+        assert_eq!(flow.key(), FlowKey::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 6, 0));
+        flow.packets = 0;
+        assert!(!flow.is_for(&flow.key(), probe_common::KEY_BASE_MASK), "a free place is no flow");
+    }
+}

@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The live flows: slots are merged in, records come out. Memory is fixed when the table is made.
+//!
+//! ```text
+//! slot ─hash→ tag ─index→ id ─slab→ flow        wheel: ids by deadline
+//! ```
+//!
+//! Merging works on 32 items at a time, so that the cache misses of a batch overlap: hash all and fetch
+//! the index, probe the index and fetch the flows, then compare whole keys and count.
+//!
+//! The caller's part: `now` never runs ahead of what was merged. Whoever reads caches every second calls
+//! [`FlowTable::expire`] with the time at which that reading began, else a flow could be taken for idle
+//! while its packets wait to be read.
+
+use std::{io, time::Duration};
+
+use probe_common::{FlowKey, HashSeed};
+
+use super::{
+    expiry::{Expiry, ExpiryOptions},
+    index::Index,
+    memory,
+    metered::Metered,
+    record::{EndReason, FlowRecord},
+    slab::{Flow, FlowId, Seen, Slab},
+    time::{Moment, Timestamp},
+    wheel::Wheel,
+};
+
+/// Items in flight: enough to cover a miss, few enough that what was fetched is still there.
+const BATCH: usize = 32;
+
+/// Flows that an eviction may find to have gone on since they were armed. Each is then armed again,
+/// which its packets have paid for; the bound is for the one packet that would pay for all at once.
+const EVICTION_REARMS: usize = 256;
+/// Flows near their active timeout that an eviction passes over.
+const EVICTION_PASSES: usize = 4;
+
+/// How to make a table.
+#[derive(Clone, Copy, Debug)]
+pub struct TableOptions {
+    /// Most flows at a time.
+    pub capacity: usize,
+    /// See [`ExpiryOptions::idle`].
+    pub idle: Duration,
+    /// See [`ExpiryOptions::active`].
+    pub active: Duration,
+    /// See [`ExpiryOptions::tcp_end`].
+    pub tcp_end: bool,
+    /// Which bits of key word 5 count (VLANs may or may not tell flows apart).
+    pub key_mask: u64,
+    /// Random, so that nobody outside can choose keys that collide.
+    pub seed: HashSeed,
+}
+
+/// Why there is no table.
+#[derive(thiserror::Error, Debug)]
+pub enum TableError {
+    /// The capacity is out of range.
+    #[error(
+        "a flow table for {asked} flows cannot be made: the number must be from 1 to {most}; choose another --max-flows"
+    )]
+    Capacity {
+        /// What was asked for.
+        asked: usize,
+        /// The largest that can be had.
+        most: u32,
+    },
+    /// The host has not that much memory to give.
+    #[error(
+        "a flow table for {flows} flows needs {} MiB of memory and the host has {} MiB available; lower --max-flows or free memory",
+        .needed >> 20, .available >> 20
+    )]
+    Scarce {
+        /// Flows asked for.
+        flows: usize,
+        /// Octets that takes.
+        needed: u64,
+        /// Octets available.
+        available: u64,
+    },
+    /// The kernel refused the memory.
+    #[error(
+        "the kernel refused {} MiB of memory for a flow table of {flows} flows: {source}; lower --max-flows or raise the limit (ulimit -v, MemoryMax of the service)",
+        .needed >> 20
+    )]
+    Refused {
+        /// Flows asked for.
+        flows: usize,
+        /// Octets that takes.
+        needed: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// What is in the table, or has passed through it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Flows.
+    pub flows: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Their octets.
+    pub octets: u64,
+}
+
+/// A walk over all places, in steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sweep {
+    interface: Option<u32>,
+    next: FlowId,
+}
+
+/// Live flows, in a fixed amount of memory.
+pub struct FlowTable {
+    index: Index,
+    slab: Slab,
+    wheel: Wheel,
+    expiry: Expiry,
+    key_mask: u64,
+    seed: HashSeed,
+    capacity: u32,
+    live_packets: u64,
+    live_octets: u64,
+    created: u64,
+    expired: [u64; EndReason::ALL.len()],
+    sweep: Option<Sweep>,
+}
+
+impl FlowTable {
+    /// The most flows that a table can hold.
+    pub const MOST_FLOWS: u32 = 1 << 30;
+
+    /// Octets of memory that a table for `capacity` flows takes.
+    #[must_use]
+    pub fn memory_octets(capacity: u32) -> u64 {
+        let parts = [Index::octets(capacity), Slab::octets(capacity), Wheel::octets(capacity)];
+        parts.iter().map(|&octets| octets as u64).sum()
+    }
+
+    /// Makes an empty table; all its memory is resident afterwards. `start` is the time from which the
+    /// timers run.
+    pub fn new(options: TableOptions, start: Timestamp) -> Result<Self, TableError> {
+        let TableOptions { capacity: flows, idle, active, tcp_end, key_mask, seed } = options;
+        let capacity = u32::try_from(flows)
+            .ok()
+            .filter(|capacity| (1..=Self::MOST_FLOWS).contains(capacity))
+            .ok_or(TableError::Capacity { asked: flows, most: Self::MOST_FLOWS })?;
+        let needed = Self::memory_octets(capacity);
+        if let Some(available) = memory::available().filter(|&available| available < needed) {
+            return Err(TableError::Scarce { flows, needed, available });
+        }
+        let refused = |source| TableError::Refused { flows, needed, source };
+        Ok(Self {
+            index: Index::new(capacity).map_err(refused)?,
+            slab: Slab::new(capacity).map_err(refused)?,
+            wheel: Wheel::new(capacity, start).map_err(refused)?,
+            expiry: Expiry { options: ExpiryOptions { idle, active, tcp_end } },
+            key_mask,
+            seed,
+            capacity,
+            live_packets: 0,
+            live_octets: 0,
+            created: 0,
+            expired: [0; EndReason::ALL.len()],
+            sweep: None,
+        })
+    }
+
+    /// Most flows at a time.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    /// What is in the table now.
+    #[must_use]
+    pub fn live(&self) -> Totals {
+        Totals { flows: self.slab.live().into(), packets: self.live_packets, octets: self.live_octets }
+    }
+
+    /// Flows created since the start.
+    #[must_use]
+    pub fn created(&self) -> u64 {
+        self.created
+    }
+
+    /// Flows exported for this reason since the start.
+    #[must_use]
+    pub fn expired(&self, reason: EndReason) -> u64 {
+        self.expired[reason as usize - 1]
+    }
+
+    /// The options that may change.
+    #[must_use]
+    pub fn options(&self) -> ExpiryOptions {
+        self.expiry.options
+    }
+
+    /// Changes them. Live flows follow the new ones from the next step of the timer on.
+    pub fn set_options(&mut self, options: ExpiryOptions) {
+        if options != self.expiry.options {
+            self.expiry.options = options;
+            self.wheel.look_at_all();
+        }
+    }
+
+    /// Counts what was metered. Flows that this shows to be over, or that have to make room, come out as
+    /// records: one an item at most.
+    pub fn merge<M: Metered>(&mut self, batch: &[M], moment: Moment, out: &mut Vec<FlowRecord>) {
+        for items in batch.chunks(BATCH) {
+            let mut tags = [0; BATCH];
+            for (tag, item) in tags.iter_mut().zip(items) {
+                *tag = self.tag(&item.key());
+                self.index.prefetch(*tag);
+            }
+            let mut candidates = [None; BATCH];
+            for (candidate, &tag) in candidates.iter_mut().zip(&tags[..items.len()]) {
+                *candidate = self.index.find(tag, |_| true);
+                if let Some(id) = *candidate {
+                    self.slab.prefetch(id);
+                }
+            }
+            for ((item, &tag), &candidate) in items.iter().zip(&tags).zip(&candidates) {
+                self.merge_one(item, tag, candidate, moment, out);
+            }
+        }
+    }
+
+    /// Exports flows that are over at `moment.now`, looking at `budget` flows at most (one at least).
+    /// Returns whether more are due.
+    pub fn expire(&mut self, moment: Moment, budget: usize, out: &mut Vec<FlowRecord>) -> bool {
+        let mut left = budget.max(1);
+        let mut ids = [0; BATCH];
+        while left > 0 {
+            let taken = self.wheel.due(moment.now, &mut ids[..BATCH.min(left)]);
+            if taken == 0 {
+                return false;
+            }
+            left -= taken;
+            let ids = &ids[..taken];
+            let tags = self.fetch(ids);
+            for (&id, &tag) in ids.iter().zip(&tags) {
+                let deadline = self.expiry.deadline(&self.slab[id]);
+                if moment.now >= deadline.at {
+                    self.export(id, tag, deadline.reason, moment, out);
+                } else {
+                    self.wheel.disarm(id);
+                    self.wheel.arm(id, deadline.at);
+                }
+            }
+        }
+        self.wheel.is_due(moment.now)
+    }
+
+    /// Exports every flow, looking at `budget` places at most (one at least). Returns whether there are
+    /// more; call it again until there are none. Flows created meanwhile may or may not be among them.
+    pub fn expire_all(
+        &mut self,
+        reason: EndReason,
+        moment: Moment,
+        budget: usize,
+        out: &mut Vec<FlowRecord>,
+    ) -> bool {
+        self.step_sweep(None, reason, moment, budget, out)
+    }
+
+    /// The same for the flows that came in on one interface. A walk for another interface, or for all,
+    /// begins anew: end one before the next.
+    pub fn expire_interface(
+        &mut self,
+        index: u32,
+        reason: EndReason,
+        moment: Moment,
+        budget: usize,
+        out: &mut Vec<FlowRecord>,
+    ) -> bool {
+        self.step_sweep(Some(index), reason, moment, budget, out)
+    }
+
+    /// The live flows as records with reason `Forced`, to look at; they stay.
+    pub fn snapshot(&self, moment: Moment) -> impl Iterator<Item = FlowRecord> + '_ {
+        (0..self.slab.used())
+            .map(|id| &self.slab[id])
+            .filter(|flow| flow.packets != 0)
+            .map(move |flow| flow.record(EndReason::Forced, moment))
+    }
+
+    #[inline(always)]
+    fn tag(&self, key: &FlowKey) -> u32 {
+        let [a, b, c, d, ..] = self.seed.hash(key, self.key_mask).to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    #[inline(always)]
+    fn merge_one<M: Metered>(
+        &mut self,
+        item: &M,
+        tag: u32,
+        candidate: Option<FlowId>,
+        moment: Moment,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        let packets = item.packets();
+        if packets == 0 {
+            return;
+        }
+        let key = item.key();
+        let (first, last) = (item.first(moment.now), item.last(moment.now));
+        let seen = Seen {
+            packets,
+            octets: item.octets(),
+            first,
+            last: first.max(last),
+            tcp_flags: item.tcp_flags(),
+        };
+        self.live_packets += seen.packets;
+        self.live_octets += seen.octets;
+        // The candidate may be another flow with the same tag, or have left since it was looked up; then
+        // the index is asked again. Nothing but the whole key decides.
+        let id = match candidate {
+            Some(id) if self.slab[id].is_for(&key, self.key_mask) => id,
+            _ => match self.index.find(tag, |id| self.slab[id].is_for(&key, self.key_mask)) {
+                Some(id) => id,
+                None => return self.create(&key, &seen, tag, moment, out),
+            },
+        };
+        let flow = &mut self.slab[id];
+        if let Some(reason) = self.expiry.reason_before(flow, &seen) {
+            return self.restart(id, &key, &seen, reason, moment, out);
+        }
+        let had_ended = self.expiry.has_ended(flow);
+        let starts_earlier = seen.first < flow.first;
+        flow.add(&seen);
+        // Packets only put a deadline off, which the wheel finds out in time; these bring it nearer.
+        if starts_earlier || self.expiry.has_ended(flow) != had_ended {
+            self.rearm(id);
+        }
+    }
+
+    #[cold]
+    fn rearm(&mut self, id: FlowId) {
+        let deadline = self.expiry.deadline(&self.slab[id]);
+        self.wheel.disarm(id);
+        self.wheel.arm(id, deadline.at);
+    }
+
+    fn create(&mut self, key: &FlowKey, seen: &Seen, tag: u32, moment: Moment, out: &mut Vec<FlowRecord>) {
+        let flow = Flow::new(key, seen);
+        let place = self.slab.insert(flow).or_else(|| {
+            self.evict(moment, out);
+            self.slab.insert(flow)
+        });
+        if let Some(id) = place {
+            self.index.insert(tag, id);
+            self.wheel.arm(id, self.expiry.deadline(&flow).at);
+            self.created += 1;
+        }
+    }
+
+    /// Ends a flow and begins its successor in the same place.
+    #[cold]
+    fn restart(
+        &mut self,
+        id: FlowId,
+        key: &FlowKey,
+        seen: &Seen,
+        reason: EndReason,
+        moment: Moment,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        let flow = self.slab[id];
+        self.note_export(&flow, reason, moment, out);
+        self.slab[id] = Flow::new(key, seen);
+        self.created += 1;
+        self.rearm(id);
+    }
+
+    /// Exports the flow that has been quiet for longest, as far as the wheel knows: to a step of it
+    /// (134 ms) among flows whose idle timeout comes before their active one. A flow that would be
+    /// exported soon because of its active timeout may go before a quieter one.
+    fn evict(&mut self, moment: Moment, out: &mut Vec<FlowRecord>) {
+        let mut oldest: Option<(Timestamp, FlowId)> = None;
+        let (mut rearms, mut passes) = (0, 0);
+        while let Some((step, id)) = self.wheel.earliest() {
+            let flow = &self.slab[id];
+            let deadline = self.expiry.deadline(flow);
+            if oldest.is_none_or(|(last, _)| flow.last < last) {
+                oldest = Some((flow.last, id));
+            }
+            if self.wheel.belongs_after(step, deadline.at) {
+                rearms += 1;
+            } else if deadline.reason == EndReason::Active {
+                passes += 1;
+            } else {
+                // In its place, and there because it is quiet: nobody has been quiet for longer.
+                oldest = Some((flow.last, id));
+                break;
+            }
+            if rearms == EVICTION_REARMS || passes == EVICTION_PASSES {
+                break;
+            }
+            // At the end of the list it belongs to, so that the next one comes to the front.
+            self.wheel.disarm(id);
+            self.wheel.arm(id, deadline.at);
+        }
+        if let Some((_, id)) = oldest {
+            let tag = self.tag(&self.slab[id].key());
+            self.export(id, tag, EndReason::LackOfResources, moment, out);
+        }
+    }
+
+    /// Fetches flows and their index entries; returns their tags.
+    fn fetch(&self, ids: &[FlowId]) -> [u32; BATCH] {
+        for &id in ids {
+            self.slab.prefetch(id);
+        }
+        let mut tags = [0; BATCH];
+        for (tag, &id) in tags.iter_mut().zip(ids) {
+            *tag = self.tag(&self.slab[id].key());
+            self.index.prefetch(*tag);
+        }
+        tags
+    }
+
+    fn step_sweep(
+        &mut self,
+        interface: Option<u32>,
+        reason: EndReason,
+        moment: Moment,
+        budget: usize,
+        out: &mut Vec<FlowRecord>,
+    ) -> bool {
+        let begun = self.sweep.filter(|sweep| sweep.interface == interface);
+        let from = begun.map_or(0, |sweep| sweep.next);
+        let used = self.slab.used();
+        let places = u32::try_from(budget.max(1)).unwrap_or(u32::MAX);
+        let to = from.saturating_add(places).min(used);
+        let mut ids = [0; BATCH];
+        let mut next = from;
+        while next < to {
+            let mut taken = 0;
+            while next < to && taken < BATCH {
+                let flow = &self.slab[next];
+                if flow.packets != 0 && interface.is_none_or(|index| flow.key().ingress_interface() == index)
+                {
+                    ids[taken] = next;
+                    taken += 1;
+                }
+                next += 1;
+            }
+            let tags = self.fetch(&ids[..taken]);
+            for (&id, &tag) in ids[..taken].iter().zip(&tags) {
+                self.export(id, tag, reason, moment, out);
+            }
+        }
+        self.sweep = (to < used).then_some(Sweep { interface, next: to });
+        self.sweep.is_some()
+    }
+
+    /// Takes a flow out of the table.
+    fn export(&mut self, id: FlowId, tag: u32, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
+        let flow = self.slab[id];
+        self.note_export(&flow, reason, moment, out);
+        self.wheel.disarm(id);
+        let indexed = self.index.remove(tag, id);
+        debug_assert!(indexed, "every live flow is in the index");
+        self.slab.remove(id);
+    }
+
+    fn note_export(&mut self, flow: &Flow, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
+        self.live_packets -= flow.packets;
+        self.live_octets -= flow.octets;
+        self.expired[reason as usize - 1] += 1;
+        out.push(flow.record(reason, moment));
+    }
+}
