@@ -3,3 +3,4 @@
 //!
 //! In the order of a packet's path:
 pub mod flow;
+pub mod queue;
