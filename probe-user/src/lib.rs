@@ -2,5 +2,6 @@
 //! The user side of the probe, as a library so that tests and benches can call each step.
 //!
 //! In the order of a packet's path:
+pub mod export;
 pub mod flow;
 pub mod queue;
