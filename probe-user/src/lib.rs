@@ -2,6 +2,21 @@
 //! The user side of the probe, as a library so that tests and benches can call each step.
 //!
 //! In the order of a packet's path:
-pub mod flow;
-pub mod kernel;
+//!
+//! - [`net`]: what the host says of its interfaces
+//! - [`kernel`]: slots from the kernel
+//! - [`capture`]: packets from a file
+//! - [`flow`]: slots merged into flows, flows expired to records
+//! - [`harvest`]: the step that drains, merges, expires and enqueues
+//! - [`queue`]: records on their way to the exporter
+//! - [`export`]: records encoded and sent
+//! - [`collect`]: datagrams received
+//!
+//! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`].
 pub mod net;
+pub mod kernel;
+pub mod flow;
+pub mod harvest;
+pub mod queue;
+pub mod export;
+pub mod collect;

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A small collector: what arrives on a UDP port, as text, JSON or CSV, and what is missing.
+
+mod collector;
+pub mod netflow_v5_decode;
+mod output;
+mod sequence;
+
+pub use collector::{CollectError, CollectOptions, Collector, Received};
+pub use output::{OutputFormat, V5Json};
+pub use sequence::{Arrival, Exporter, SequenceTable};

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the exporter counted, shared with telemetry through relaxed atomics.
+//!
+//! For every collector, once the exporter is idle: `offered = records + dropped + not_representable`, in
+//! records as they stand on the wire (a flow split in three is three). While it works, the rest is
+//! `waiting`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter with one writer, or a gauge.
+#[derive(Default, Debug)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, amount: u64) {
+        if amount != 0 {
+            self.0.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Why records for a collector were dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DropReason {
+    /// The socket would not take them as fast as they came.
+    Queue = 0,
+    /// The rate asked for with `pps` was too low.
+    Pace = 1,
+    /// The kernel refused the datagram: no route, no permission, too large, ….
+    SendError = 2,
+    /// Still waiting when the time to stop had come.
+    Shutdown = 3,
+}
+
+impl DropReason {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 4] = [Self::Queue, Self::Pace, Self::SendError, Self::Shutdown];
+
+    /// Name in the ledger and in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Pace => "pace",
+            Self::SendError => "send_error",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Why a flow could not be told in a collector's format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotRepresentable {
+    /// An IPv6 flow in NetFlow v5.
+    Ipv6 = 0,
+    /// More than 2^48 packets or octets in one record.
+    Counter = 1,
+}
+
+impl NotRepresentable {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 2] = [Self::Ipv6, Self::Counter];
+
+    /// Name in the ledger and in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipv6 => "ipv6",
+            Self::Counter => "counter",
+        }
+    }
+}
+
+/// What the kernel answered to an attempt to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorReason {
+    /// Nobody listens there (ICMP port unreachable).
+    Refused = 0,
+    /// No route, or the way is down.
+    Unreachable = 1,
+    /// Larger than the path allows.
+    TooLarge = 2,
+    /// A firewall or a security policy said no.
+    NotPermitted = 3,
+    /// No memory for it; tried again later.
+    NoBuffer = 4,
+    /// Anything else.
+    Other = 5,
+}
+
+impl ErrorReason {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 6] =
+        [Self::Refused, Self::Unreachable, Self::TooLarge, Self::NotPermitted, Self::NoBuffer, Self::Other];
+
+    /// Name in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::TooLarge => "too_large",
+            Self::NotPermitted => "not_permitted",
+            Self::NoBuffer => "no_buffer",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Counters of one collector.
+#[derive(Debug)]
+pub struct CollectorStats {
+    /// Canonical URL, the label.
+    pub url: String,
+    /// Records that were to be sent.
+    pub offered: Count,
+    /// Records in datagrams that the kernel took.
+    pub records: Count,
+    /// Datagrams that the kernel took.
+    pub datagrams: Count,
+    /// Octets of their payload.
+    pub octets: Count,
+    /// Records encoded and not yet sent, or in a datagram that is being filled.
+    pub waiting: Count,
+    /// Records dropped, by [`DropReason`].
+    pub dropped: [Count; DropReason::ALL.len()],
+    /// Records that the format cannot tell, by [`NotRepresentable`].
+    pub not_representable: [Count; NotRepresentable::ALL.len()],
+    /// Attempts that failed, by [`ErrorReason`].
+    pub errors: [Count; ErrorReason::ALL.len()],
+    /// Flow sequence of the collector's stream, summed over its engines.
+    pub sequence: Count,
+}
+
+impl CollectorStats {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            offered: Count::default(),
+            records: Count::default(),
+            datagrams: Count::default(),
+            octets: Count::default(),
+            waiting: Count::default(),
+            dropped: Default::default(),
+            not_representable: Default::default(),
+            errors: Default::default(),
+            sequence: Count::default(),
+        }
+    }
+
+    /// Records that were offered and are not accounted for; 0 while the exporter rests.
+    #[must_use]
+    pub fn imbalance(&self) -> i64 {
+        let counted = self.records.get()
+            + self.waiting.get()
+            + self.dropped.iter().map(Count::get).sum::<u64>()
+            + self.not_representable.iter().map(Count::get).sum::<u64>();
+        self.offered.get().cast_signed().wrapping_sub(counted.cast_signed())
+    }
+}
+
+/// Counters of the exporter.
+#[derive(Debug)]
+pub struct ExportStats {
+    /// Flow records taken from the queues.
+    pub records: Count,
+    /// Packets that they tell of.
+    pub packets: Count,
+    /// Octets that they tell of.
+    pub octets: Count,
+    /// Records in the queues when the exporter last looked.
+    pub queue_length: Count,
+    /// Records added because a counter has more than 32 bits.
+    pub split_records: Count,
+    /// Records whose times do not fit the format and were cut (after 2106, or longer than 24 days).
+    pub adjusted_times: Count,
+    /// Records whose ifIndex does not fit 16 bits and was sent as 0.
+    pub wide_interfaces: Count,
+    /// In the order of the options.
+    pub collectors: Vec<CollectorStats>,
+}
+
+impl ExportStats {
+    pub(super) fn new(urls: impl Iterator<Item = String>) -> Self {
+        Self {
+            records: Count::default(),
+            packets: Count::default(),
+            octets: Count::default(),
+            queue_length: Count::default(),
+            split_records: Count::default(),
+            adjusted_times: Count::default(),
+            wide_interfaces: Count::default(),
+            collectors: urls.map(CollectorStats::new).collect(),
+        }
+    }
+}
