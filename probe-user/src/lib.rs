@@ -3,3 +3,6 @@
 //!
 //! In the order of a packet's path:
 pub mod flow;
+
+pub mod cli;
+pub mod error;
