@@ -4,5 +4,9 @@
 //! In the order of a packet's path:
 pub mod flow;
 
+// Around it:
 pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod error;
+pub mod telemetry;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{LogOptions, UdpListen, duration::duration_within};
+use super::{LogOptions, UdpListen, duration::duration_within, values::number_within};
 
 /// How received records are shown.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +40,7 @@ pub struct CollectOptions {
     pub format: CollectFormat,
 
     /// End after this many records
-    #[arg(long, value_name = "N", env = "PROBE_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", env = "PROBE_COUNT", value_parser = number_within::<u64>(1..=u64::MAX))]
     pub count: Option<u64>,
 
     /// End when no datagram came for this long (units: ms s m h d)

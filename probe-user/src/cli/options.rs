@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     KeyField, PrintFormat,
     duration::{self, duration_within},
-    values::{parse_switch, serialize_switch},
+    values::{number_within, parse_switch, serialize_path, serialize_switch},
 };
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -40,8 +40,8 @@ pub struct FlowOptions {
     pub tcp_end: bool,
 
     /// Flows kept at once; when full, the oldest is exported early and none is refused
-    #[arg(long, value_name = "N", env = "PROBE_MAX_FLOWS", default_value_t = 1_048_576,
-          value_parser = clap::value_parser!(u32).range(1..=268_435_456))]
+    #[arg(long, value_name = "N", env = "PROBE_MAX_FLOWS", default_value = "1048576",
+          value_parser = number_within::<u32>(1..=268_435_456))]
     pub max_flows: u32,
 
     /// Fields added to the flow key, separated by commas: vlanId (or vlan), dot1qCustomerVlanId (or
@@ -73,11 +73,13 @@ pub struct ExportOptions {
     pub collector: Vec<String>,
 
     /// Engine type in NetFlow v5 headers
-    #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_TYPE", default_value_t = 0)]
+    #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_TYPE", default_value = "0",
+          value_parser = number_within::<u8>(0..=255))]
     pub engine_type: u8,
 
     /// Engine id in NetFlow v5 headers: that of the first interface, the following ones count up from it
-    #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_ID", default_value_t = 0)]
+    #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_ID", default_value = "0",
+          value_parser = number_within::<u8>(0..=255))]
     pub engine_id: u8,
 }
 
@@ -93,5 +95,6 @@ pub struct OutputOptions {
 
     /// On exit write the ledger (where every packet went) as JSON to this file, - is standard output
     #[arg(long, value_name = "FILE", env = "PROBE_LEDGER")]
+    #[serde(serialize_with = "serialize_path")]
     pub ledger: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The values that options take.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum};
 use probe_common::{KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK};
@@ -259,6 +259,25 @@ pub(super) fn power_of_two_within(
         Ok(number) if number.is_power_of_two() && range.contains(&number) => Ok(number),
         _ => Err(format!("allowed are powers of two from {} to {}", range.start(), range.end())),
     }
+}
+
+/// Reads a whole number within a range.
+pub(super) fn number_within<T: TryFrom<u64>>(
+    range: std::ops::RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse::<u64>().ok().filter(|number| range.contains(number));
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| format!("allowed are whole numbers from {} to {}", range.start(), range.end()))
+    }
+}
+
+pub(super) fn serialize_path<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    path.clone().unwrap_or_default().serialize(serializer)
 }
 
 pub(super) fn serialize_switch<S: Serializer>(on: &bool, serializer: S) -> Result<S::Ok, S::Error> {
