@@ -73,10 +73,6 @@ impl OwnExportKey {
     #[must_use]
     pub fn of(key: &crate::FlowKey) -> Self {
         let words = key.words();
-        Self {
-            addresses: [words[0], words[1], words[2], words[3]],
-            ports: (words[4] >> 32) as u32,
-            zero: 0,
-        }
+        Self { addresses: [words[0], words[1], words[2], words[3]], ports: (words[4] >> 32) as u32, zero: 0 }
     }
 }

@@ -20,3 +20,8 @@ pub mod harvest;
 pub mod queue;
 pub mod export;
 pub mod collect;
+pub mod cli;
+pub mod config;
+pub mod telemetry;
+pub mod commands;
+pub mod error;

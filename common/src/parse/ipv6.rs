@@ -51,8 +51,7 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
     let source = [word(header, 8), word(header, 16)];
     let destination = [word(header, 24), word(header, 32)];
     let key = FlowKey::ipv6(source, destination, protocol, traffic_class);
-    let mut packet =
-        ParsedPacket { key, octets: (payload_length + HEADER) as u32, tcp_flags: 0, note: None };
+    let mut packet = ParsedPacket { key, octets: (payload_length + HEADER) as u32, tcp_flags: 0, note: None };
 
     let mut at = offset + HEADER;
     let end = at + payload_length;

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Options that `run` and `replay` share.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, builder::PossibleValuesParser};
+use probe_common::KEY_BASE_MASK;
+use serde::Serialize;
+
+use super::{
+    KeyField, PrintFormat,
+    duration::{self, duration_within},
+    values::{number_within, parse_switch, serialize_path, serialize_switch},
+};
+
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// What makes a flow, and when it ends.
+#[derive(Args, Serialize, Clone, Debug)]
+#[command(next_help_heading = "Flows")]
+#[serde(rename_all = "kebab-case")]
+pub struct FlowOptions {
+    /// Export a flow when no packet of it came for this long (units: ms s m h d)
+    #[arg(long, value_name = "DURATION", env = "PROBE_IDLE_TIMEOUT", default_value = "15s",
+          value_parser = duration_within(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[serde(serialize_with = "duration::serialize")]
+    pub idle_timeout: Duration,
+
+    /// Export a flow that goes on after this long; the rest becomes another record (units: ms s m h d)
+    #[arg(long, value_name = "DURATION", env = "PROBE_ACTIVE_TIMEOUT", default_value = "5m",
+          value_parser = duration_within(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[serde(serialize_with = "duration::serialize")]
+    pub active_timeout: Duration,
+
+    /// Export a TCP flow soon after FIN or RST: on or off
+    #[arg(long, value_name = "on|off", env = "PROBE_TCP_END", default_value = "on",
+          action = clap::ArgAction::Set, value_parser = parse_switch)]
+    #[serde(serialize_with = "serialize_switch")]
+    pub tcp_end: bool,
+
+    /// Flows kept at once; when full, the oldest is exported early and none is refused
+    #[arg(long, value_name = "N", env = "PROBE_MAX_FLOWS", default_value = "1048576",
+          value_parser = number_within::<u32>(1..=268_435_456))]
+    pub max_flows: u32,
+
+    /// Fields added to the flow key, separated by commas: vlanId (or vlan), dot1qCustomerVlanId (or
+    /// customer-vlan)
+    #[arg(long, value_name = "FIELD,…", env = "PROBE_KEY", value_enum, value_delimiter = ',')]
+    pub key: Vec<KeyField>,
+
+    /// Tunnels to look into; this version looks into none
+    #[arg(long, value_name = "TUNNELS", env = "PROBE_DECAP", default_value = "none",
+          value_parser = PossibleValuesParser::new(["none"]))]
+    pub decap: String,
+}
+
+impl FlowOptions {
+    /// Which bits of key word 5 count.
+    #[must_use]
+    pub fn key_mask(&self) -> u64 {
+        self.key.iter().fold(KEY_BASE_MASK, |mask, field| mask | field.mask())
+    }
+}
+
+/// Where records go.
+#[derive(Args, Serialize, Clone, Debug)]
+#[command(next_help_heading = "Export")]
+#[serde(rename_all = "kebab-case")]
+pub struct ExportOptions {
+    /// Collector, as HOST[:PORT] or v5://HOST[:PORT][?key=value&…]; may be repeated, each gets every record
+    #[arg(long, value_name = "URL", env = "PROBE_COLLECTOR", value_delimiter = ' ')]
+    pub collector: Vec<String>,
+
+    /// Engine type in NetFlow v5 headers
+    #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_TYPE", default_value = "0",
+          value_parser = number_within::<u8>(0..=255))]
+    pub engine_type: u8,
+
+    /// Engine id in NetFlow v5 headers: that of the first interface, the following ones count up from it
+    #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_ID", default_value = "0",
+          value_parser = number_within::<u8>(0..=255))]
+    pub engine_id: u8,
+}
+
+/// What is shown and written beside the export.
+#[derive(Args, Serialize, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+#[serde(rename_all = "kebab-case")]
+pub struct OutputOptions {
+    /// Print each exported record to standard output; without a value: text
+    #[arg(long, value_name = "FORMAT", env = "PROBE_PRINT", value_enum, num_args = 0..=1,
+          default_value = "auto", default_missing_value = "text")]
+    pub print: PrintFormat,
+
+    /// On exit write the ledger (where every packet went) as JSON to this file, - is standard output
+    #[arg(long, value_name = "FILE", env = "PROBE_LEDGER")]
+    #[serde(serialize_with = "serialize_path")]
+    pub ledger: Option<PathBuf>,
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The ledger: where every packet went, and whether the sums agree.
+//!
+//! ```text
+//! received             = metered + unmetered{reason} + steered
+//! metered              = exported + live + lost{reason}              packets and octets
+//! offered              = records + dropped{reason} + not_representable{reason}    for each collector
+//! ```
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use probe_common::Outcome;
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{error::ProbeError, flow::EndReason};
+
+/// Reason of packets lost because a CPU's spill ring was full.
+pub const SPILL_RING_FULL: &str = "spill_ring_full";
+/// Reason of packets lost because the queue to the exporter was full.
+pub const QUEUE_FULL: &str = "queue_full";
+/// Reason of packets of a capture file whose link type is not read.
+pub const UNSUPPORTED_LINK_TYPE: &str = "unsupported_link_type";
+
+/// Counts by reason, in a fixed order; as JSON an object. A reason stands there also at zero.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Reasons(Vec<(&'static str, u64)>);
+
+impl Reasons {
+    /// Counts as given.
+    #[must_use]
+    pub fn new(counts: &[(&'static str, u64)]) -> Self {
+        let mut reasons = Self::default();
+        counts.iter().for_each(|(reason, count)| reasons.add(reason, *count));
+        reasons
+    }
+
+    /// Why packets were not metered, in the order of [`Outcome::ALL`].
+    #[must_use]
+    pub fn unmetered(counts: &[u64; Outcome::ALL.len()]) -> Self {
+        Self(Outcome::ALL.iter().zip(counts).map(|(outcome, count)| (outcome.name(), *count)).collect())
+    }
+
+    /// What was lost after it was metered.
+    #[must_use]
+    pub fn lost(spill_ring_full: u64, queue_full: u64) -> Self {
+        Self(vec![(SPILL_RING_FULL, spill_ring_full), (QUEUE_FULL, queue_full)])
+    }
+
+    /// Why flows ended, in the order of [`EndReason::ALL`].
+    #[must_use]
+    pub fn expired(counts: &[u64; EndReason::ALL.len()]) -> Self {
+        Self(EndReason::ALL.iter().zip(counts).map(|(reason, count)| (reason.name(), *count)).collect())
+    }
+
+    /// Adds to a reason, which is added to the list if it is new.
+    pub fn add(&mut self, reason: &'static str, count: u64) {
+        match self.0.iter_mut().find(|(name, _)| *name == reason) {
+            Some((_, sum)) => *sum += count,
+            None => self.0.push((reason, count)),
+        }
+    }
+
+    /// The count of a reason.
+    #[must_use]
+    pub fn get(&self, reason: &str) -> u64 {
+        self.iter().find(|(name, _)| *name == reason).map_or(0, |(_, count)| count)
+    }
+
+    /// All reasons together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Reasons and counts in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl Serialize for Reasons {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (reason, count) in self.iter() {
+            map.serialize_entry(reason, &count)?;
+        }
+        map.end()
+    }
+}
+
+/// Packets, by what became of them.
+#[derive(Serialize, Clone, Default, PartialEq, Eq, Debug)]
+pub struct PacketLedger {
+    /// Entered the probe.
+    pub received: u64,
+    /// Counted in a flow.
+    pub metered: u64,
+    /// Not counted in a flow.
+    pub unmetered: Reasons,
+    /// Handed to another engine.
+    pub steered: u64,
+    /// In records that reached the exporter.
+    pub exported: u64,
+    /// In flows that have not been exported.
+    pub live: u64,
+    /// Metered, and lost before the exporter.
+    pub lost: Reasons,
+}
+
+/// Octets of the metered packets, by what became of them.
+#[derive(Serialize, Clone, Default, PartialEq, Eq, Debug)]
+pub struct OctetLedger {
+    /// Octets of all frames received, Ethernet header included: not the sum of anything else here.
+    pub received: u64,
+    /// Octets of IP packets counted in a flow.
+    pub metered: u64,
+    /// In records that reached the exporter.
+    pub exported: u64,
+    /// In flows that have not been exported.
+    pub live: u64,
+    /// Metered, and lost before the exporter.
+    pub lost: Reasons,
+}
+
+/// Flows.
+#[derive(Serialize, Clone, Default, PartialEq, Eq, Debug)]
+pub struct FlowLedger {
+    /// Flows that began.
+    pub created: u64,
+    /// Flows in the table.
+    pub live: u64,
+    /// Flows that ended, by why.
+    pub expired: Reasons,
+}
+
+/// Records, by what one collector got of them.
+#[derive(Serialize, Clone, Default, PartialEq, Eq, Debug)]
+pub struct CollectorLedger {
+    /// The collector.
+    pub url: String,
+    /// Records meant for it.
+    pub offered: u64,
+    /// Records in datagrams that the kernel took.
+    pub records: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams: u64,
+    /// Records not sent.
+    pub dropped: Reasons,
+    /// Records that its format cannot express.
+    pub not_representable: Reasons,
+}
+
+impl CollectorLedger {
+    fn imbalance(&self) -> u64 {
+        self.offered.abs_diff(self.records + self.dropped.total() + self.not_representable.total())
+    }
+}
+
+/// What an interface lost before the probe saw it.
+#[derive(Serialize, Clone, Default, PartialEq, Eq, Debug)]
+pub struct NicLedger {
+    /// The interface.
+    pub interface: String,
+    /// Its counters since the start of the probe.
+    pub dropped: Reasons,
+}
+
+/// Where every packet went.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Ledger {
+    /// Packets.
+    pub packets: PacketLedger,
+    /// Octets.
+    pub octets: OctetLedger,
+    /// Flows.
+    pub flows: FlowLedger,
+    /// One for each collector.
+    pub collectors: Vec<CollectorLedger>,
+    /// Metered packets with something special about them; they are in `packets.metered`.
+    pub noted: Reasons,
+    /// Losses before the probe, one for each interface; they are in no sum.
+    pub nic: Vec<NicLedger>,
+}
+
+impl Ledger {
+    /// Packets missing from, or too many in, the sums over packets. Zero, or something is wrong.
+    #[must_use]
+    pub fn imbalance_packets(&self) -> u64 {
+        let packets = &self.packets;
+        packets.received.abs_diff(packets.metered + packets.unmetered.total() + packets.steered)
+            + packets.metered.abs_diff(packets.exported + packets.live + packets.lost.total())
+    }
+
+    /// Octets missing from, or too many in, the sum over metered octets.
+    #[must_use]
+    pub fn imbalance_octets(&self) -> u64 {
+        let octets = &self.octets;
+        octets.metered.abs_diff(octets.exported + octets.live + octets.lost.total())
+    }
+
+    /// Records missing from, or too many in, the sums of the collectors.
+    #[must_use]
+    pub fn imbalance_records(&self) -> u64 {
+        self.collectors.iter().map(CollectorLedger::imbalance).sum()
+    }
+
+    /// Whether every sum agrees.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.imbalance_packets() == 0 && self.imbalance_octets() == 0 && self.imbalance_records() == 0
+    }
+
+    /// One line of JSON.
+    ///
+    /// # Errors
+    /// Never with the types here; kept so that the caller need not know.
+    pub fn to_json(&self) -> Result<String, ProbeError> {
+        serde_json::to_string(self)
+            .map(|json| json + "\n")
+            .map_err(|error| ProbeError::run("cannot write the ledger as JSON").because(error))
+    }
+
+    /// Writes the JSON to a file, which changes in one step; `-` is standard output.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), ProbeError> {
+        let json = self.to_json()?;
+        let written = if path == Path::new("-") {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(json.as_bytes()).and_then(|()| stdout.flush())
+        } else {
+            replace(path, json.as_bytes())
+        };
+        written.map_err(|error| {
+            ProbeError::run(format!("cannot write the ledger to {}", path.display()))
+                .because(error)
+                .hint("name a file in a directory that the probe may write to")
+        })
+    }
+}
+
+impl Serialize for Ledger {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("packets", &self.packets)?;
+        map.serialize_entry("octets", &self.octets)?;
+        map.serialize_entry("flows", &self.flows)?;
+        map.serialize_entry("collectors", &self.collectors)?;
+        map.serialize_entry("noted", &self.noted)?;
+        map.serialize_entry("nic", &self.nic)?;
+        map.serialize_entry("balanced", &self.balanced())?;
+        map.end()
+    }
+}
+
+/// Writes a file beside `path` and renames it, so that a reader sees the old or the new one, never a part.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    // Behind a link, the file it points to is replaced, not the link.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    // A pipe or a device (/dev/null!) must be written to, not replaced.
+    if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        return File::options().write(true).open(&path)?.write_all(content);
+    }
+    let temporary = temporary_name(&path)?;
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    write().inspect_err(|_| {
+        // What went wrong first is what matters to the reader.
+        fs::remove_file(&temporary).ok();
+    })
+}
+
+fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(temporary))
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The log on standard error, and a brake for lines that a packet can trigger.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use tracing::{Event, Level, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+use crate::{
+    cli::{LogFormat, LogLevel, LogOptions},
+    error::ProbeError,
+    flow::Timestamp,
+};
+
+/// Starts the log of the process.
+///
+/// # Errors
+/// If it was started before.
+pub fn start(options: &LogOptions) -> Result<(), ProbeError> {
+    // A closed standard error must not end the probe: the subscriber would report it there, and panic.
+    let log = tracing_subscriber::fmt()
+        .with_max_level(filter(options.log_level))
+        .with_writer(io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
+    let started = match options.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => {
+            log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        }
+        LogFormat::Journald => log.with_ansi(false).event_format(Journald).try_init(),
+    };
+    started.map_err(|error| ProbeError::run("cannot start the log").because(error))
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// `<priority>message`, as sd-daemon(3) describes: the journal adds the time and takes the priority off.
+struct Journald;
+
+impl<S, N> FormatEvent<S, N> for Journald
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// Lets a message through at once, then at most once in an interval, and counts what it held back.
+#[derive(Clone, Debug)]
+pub struct Throttle {
+    interval: Duration,
+    last: Option<Timestamp>,
+    suppressed: u64,
+}
+
+impl Throttle {
+    /// A throttle that has let nothing through yet.
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, last: None, suppressed: 0 }
+    }
+
+    /// Whether to say it now: `Some` with how often it was held back since it was last said.
+    pub fn admit(&mut self, now: Timestamp) -> Option<u64> {
+        if self.last.is_some_and(|last| now.since(last) < self.interval) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_it_at_once_and_then_once_an_interval_with_the_number_held_back() {
+        let mut throttle = Throttle::new(Duration::from_secs(60));
+        let at = |seconds: u64| Timestamp(seconds * 1_000_000_000);
+        assert_eq!(throttle.admit(at(5)), Some(0));
+        assert_eq!(throttle.admit(at(5)), None);
+        assert_eq!(throttle.admit(at(64)), None);
+        assert_eq!(throttle.admit(at(65)), Some(2));
+        assert_eq!(throttle.admit(at(124)), None);
+        assert_eq!(throttle.admit(at(1000)), Some(1));
+    }
+
+    #[test]
+    fn survives_a_clock_that_runs_backwards() {
+        let mut throttle = Throttle::new(Duration::from_secs(1));
+        assert_eq!(throttle.admit(Timestamp(5_000_000_000)), Some(0));
+        assert_eq!(throttle.admit(Timestamp(0)), None);
+        assert_eq!(throttle.admit(Timestamp(6_000_000_000)), Some(1));
+    }
+}
