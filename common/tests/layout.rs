@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What crosses the kernel border, octet by octet. A change here must come with a new ABI version, or an
 //! old object would be loaded by a new probe.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::fmt::Write;
 use std::mem::{align_of, offset_of, size_of};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What holds for any packet: the parser never panics, agrees with an independent one (etherparse), and
 //! is not misled by padding, options or a cut.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use etherparse::{
     Ethernet2Header, IpAuthHeader, IpFragOffset, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every file of `vectors/`, read by the parser.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use probe_common::parse::{SliceBytes, parse};
 use probe_lab::vectors;

@@ -32,9 +32,10 @@ pub(super) fn parse<B: PacketBytes>(
                 return Err(Outcome::Malformed);
             }
             let ports: &[u8; 4] = bytes.header(offset).ok_or(Outcome::Truncated)?;
-            packet
-                .key
-                .set_ports(u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]));
+            packet.key.set_ports(
+                u16::from_be_bytes([ports[0], ports[1]]),
+                u16::from_be_bytes([ports[2], ports[3]]),
+            );
             if protocol == TCP && length >= 14 {
                 // Data offset, reserved bits and flags; the low 12 bits are IANA's "TCP Header Flags".
                 if let Some(flags) = bytes.header::<2>(offset + 12) {
