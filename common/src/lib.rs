@@ -9,6 +9,11 @@
 //! Flows, records and datagrams exist in user space only.
 #![no_std]
 #![warn(missing_docs)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "fields are cut out of words on purpose, and the kernel has no room for checks that cannot fail"
+)]
 
 #[cfg(test)]
 extern crate std;

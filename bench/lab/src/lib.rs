@@ -1,2 +1,3 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The lab: what tests, benches and the demonstration need around the probe.
+pub mod vectors;

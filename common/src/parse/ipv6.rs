@@ -13,6 +13,7 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
+const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION: u8 = 60;
 const SHIM6: u8 = 140;
 
@@ -42,6 +43,8 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
         return Err(Outcome::Malformed);
     }
     let payload_length = match u16::from_be_bytes([header[4], header[5]]) {
+        // Nothing follows (RFC 8200 section 4.7); what the frame still holds is padding.
+        0 if header[6] == NO_NEXT_HEADER => 0,
         // A jumbogram (RFC 2675) or segmentation offload: the frame tells.
         0 => bytes.wire_length().saturating_sub(offset + HEADER),
         length => usize::from(length),

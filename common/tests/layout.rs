@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What crosses the kernel border, octet by octet. A change here must come with a new ABI version, or an
+//! old object would be loaded by a new probe.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fmt::Write;
+use std::mem::{align_of, offset_of, size_of};
+
+use probe_common::{
+    ABI_VERSION, Control, Counters, FlowKey, HashSeed, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK,
+    KernelSettings, Note, Outcome, OwnExportKey, RingCursor, Set, Slot, Tick, map_name,
+};
+
+macro_rules! layout {
+    ($text:ident, $($type:ident { $($field:ident),* })*) => {
+        $(
+            write!($text, "{} size {} align {}:", stringify!($type), size_of::<$type>(), align_of::<$type>())
+                .unwrap();
+            $(write!($text, " {}@{}", stringify!($field), offset_of!($type, $field)).unwrap();)*
+            $text.push('\n');
+        )*
+    };
+}
+
+const EXPECTED: &str = "\
+ABI version 1
+FlowKey size 48 align 8:
+Slot size 64 align 64: packets@48 octets@52 first@56 last@60
+Tick size 4 align 4:
+Set size 128 align 64: slots@0
+Control size 64 align 64: epoch@0 own_exports@4
+RingCursor size 128 align 64: head@0 seen_tail@8 tail@64
+Counters size 128 align 64: received_packets@0 received_octets@8 metered_packets@16 metered_octets@24 \
+spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 outcomes@64 notes@104
+HashSeed size 56 align 8: addends@0 multiplier@48
+KernelSettings size 88 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 verdict@16 key_mask@24 seed@32
+OwnExportKey size 40 align 8: addresses@0 ports@32 zero@36
+outcomes: not_ip truncated malformed too_deep own_export
+notes: later_fragment deep_headers
+maps: CONTROL CACHE SPILL CURSOR COUNTERS OWN_EXPORT BARRIER
+";
+
+#[test]
+fn a_changed_layout_needs_a_new_abi_version() {
+    let mut text = format!("ABI version {ABI_VERSION}\n");
+    layout! { text,
+        FlowKey {}
+        Slot { packets, octets, first, last }
+        Tick {}
+        Set { slots }
+        Control { epoch, own_exports }
+        RingCursor { head, seen_tail, tail }
+        Counters {
+            received_packets, received_octets, metered_packets, metered_octets, spilled_records, lost_records,
+            lost_packets, lost_octets, outcomes, notes
+        }
+        HashSeed { addends, multiplier }
+        KernelSettings { abi_version, cpus, set_bits, ring_mask, verdict, key_mask, seed }
+        OwnExportKey { addresses, ports, zero }
+    }
+    writeln!(text, "outcomes: {}", Outcome::ALL.map(Outcome::name).join(" ")).unwrap();
+    writeln!(text, "notes: {}", Note::ALL.map(Note::name).join(" ")).unwrap();
+    let maps = [
+        map_name::CONTROL,
+        map_name::CACHE,
+        map_name::SPILL,
+        map_name::CURSOR,
+        map_name::COUNTERS,
+        map_name::OWN_EXPORT,
+        map_name::BARRIER,
+    ];
+    writeln!(text, "maps: {}", maps.join(" ")).unwrap();
+    assert_eq!(text, EXPECTED, "the kernel border changed: raise ABI_VERSION, then write down the new table");
+}
+
+/// The order of the counters is that of the values.
+#[test]
+fn outcomes_and_notes_index_their_counters() {
+    for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+        assert_eq!(outcome as usize, index);
+    }
+    for (index, note) in Note::ALL.into_iter().enumerate() {
+        assert_eq!(note as usize, index);
+    }
+}
+
+/// The picture in `flow_key.rs`, bit by bit.
+#[test]
+fn the_words_of_a_key_and_of_a_slot_hold_what_they_say() {
+    let mut key = FlowKey::ipv4([192, 0, 2, 1], [198, 51, 100, 2], 6, 0xb8);
+    key.set_ports(0x1234, 0x5678);
+    key.set_ingress_interface(0x9abc_def0);
+    key.set_vlans(0xf123, 0xf456);
+    let words = key.words();
+    assert_eq!(words[0], 0);
+    assert_eq!(words[1].to_ne_bytes(), [0, 0, 0xff, 0xff, 192, 0, 2, 1]);
+    assert_eq!(words[2], 0);
+    assert_eq!(words[3].to_ne_bytes(), [0, 0, 0xff, 0xff, 198, 51, 100, 2]);
+    assert_eq!(words[4], 0x5678_1234_9abc_def0);
+    assert_eq!(words[5], 0x0000_b806_0456_0123, "VLAN ids keep 12 bits; bit 15 says IPv6");
+    assert_eq!(FlowKey::ipv6([1, 2], [3, 4], 17, 1).words()[5], 0x0000_0111_0000_8000);
+
+    let slot = Slot::new(&key, 60, 0xf012, Tick::from_ns(0), 1);
+    assert_eq!(slot.key(), key, "flags and epoch are not part of the key");
+    assert_eq!((slot.tcp_flags(), slot.epoch()), (0x012, 1));
+    assert!(slot.is_for(&key, KEY_BASE_MASK | KEY_VLAN_MASK | KEY_CUSTOMER_VLAN_MASK));
+    let mut other = key;
+    other.set_vlans(0x124, 0x456);
+    assert!(slot.is_for(&other, KEY_BASE_MASK));
+    assert!(!slot.is_for(&other, KEY_BASE_MASK | KEY_VLAN_MASK));
+}
