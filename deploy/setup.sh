@@ -65,24 +65,24 @@ check_rust() {
     fi
 }
 
-# Whether rustup's nightly can build the kernel program: it has the sources of `core`, and bpf-linker can read
-# its bitcode.
-has_nightly() {
-    command -v rustup >/dev/null || return 1
-    rustup toolchain list 2>/dev/null | grep -q '^nightly' || return 1
+# Whether a compiler can build the kernel program: it has the sources of `core`, and bpf-linker can read its
+# bitcode. RUSTC_BOOTSTRAP makes a stable one do.
+can_build_core() {
     local sysroot llvm
-    sysroot=$(rustup run nightly rustc --print sysroot 2>/dev/null) || return 1
-    [[ -d $sysroot/lib/rustlib/src/rust/library/core ]] || return 1
-    llvm=$(rustup run nightly rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    sysroot=$("$1" --print sysroot 2>/dev/null) || return 1
+    [[ -f $sysroot/lib/rustlib/src/rust/library/core/src/lib.rs ]] || return 1
+    llvm=$("$1" -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
     ((${llvm:-99} <= LLVM))
 }
 
+# The same compilers as probe-ebpf/build_object.rs tries, in the same order.
 has_core_sources() {
-    has_nightly && return 0
-    local sysroot minor
-    sysroot=$(/usr/bin/rustc --print sysroot 2>/dev/null) || return 1
-    minor=$(/usr/bin/cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
-    ((${minor:-0} >= RUST_MINOR)) && [[ -d $sysroot/lib/rustlib/src/rust/library/core ]]
+    local nightly
+    can_build_core rustc && return
+    if command -v rustup >/dev/null && nightly=$(rustup which --toolchain=nightly rustc 2>/dev/null); then
+        can_build_core "$nightly" && return
+    fi
+    can_build_core /usr/bin/rustc
 }
 
 has_bpf_linker() {
@@ -99,7 +99,7 @@ other_distribution() {
     for tool in cc c++ make ip; do
         command -v "$tool" >/dev/null || missing+=("the command $tool")
     done
-    has_core_sources || missing+=("rustup's nightly with the sources of core, from LLVM $LLVM or older: rustup toolchain install nightly --component rust-src")
+    has_core_sources || missing+=("the sources of core: rustup component add rust-src (for a Rust of LLVM $LLVM or older)")
     has_bpf_linker || missing+=("the development files of LLVM $LLVM, then: $(linker_command)")
     if [[ $for_tests == yes ]]; then
         for tool in ethtool bpftool ping setpriv systemd-analyze softflowd nfacctd nfcapd tshark tcpreplay promtool \
