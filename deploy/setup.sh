@@ -151,14 +151,15 @@ disable_services() {
     ((${#units[@]} == 0)) || systemctl --quiet disable "${units[@]}" >/dev/null 2>&1 || true
 }
 
+# Runs a command and shows its output only when it fails, with a hint at what to look at.
 run_quietly() {
-    local log
+    local hint=$1 log
+    shift
     log=$(mktemp)
     if ! "$@" >"$log" 2>&1 </dev/null; then
         cat "$log" >&2
         rm -f "$log"
-        fail "this command failed, its output is above: $*" \
-            "packages come from Debian 12 with its updates and security suites; see that apt can reach them"
+        fail "this command failed, its output is above: $*" "$hint"
     fi
     rm -f "$log"
 }
@@ -175,10 +176,11 @@ install_packages() {
     need_root "packages are missing: ${missing[*]}"
     guard_services
     say "installing ${#missing[@]} packages: ${missing[*]}"
+    local apt_hint="see that apt reaches Debian 12 with its updates and security suites, and is not in use"
     export DEBIAN_FRONTEND=noninteractive
-    run_quietly apt-get update
+    run_quietly "$apt_hint" apt-get update
     # Nothing is removed for it: a machine may have another Rust in /usr/bin that it needs.
-    run_quietly apt-get install --yes --no-install-recommends --no-remove "${missing[@]}"
+    run_quietly "$apt_hint" apt-get install --yes --no-install-recommends --no-remove "${missing[@]}"
     disable_services "${missing[@]}"
 }
 
@@ -191,7 +193,7 @@ install_linker() {
     say "building bpf-linker $BPF_LINKER, which links the kernel program (about a minute)"
     local prefix=/usr/lib/llvm-$LLVM
     # Flags meant for the probe are not for it.
-    run_quietly env -u RUSTFLAGS -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET "LLVM_PREFIX=$prefix" \
+    run_quietly "see that cargo reaches its registry, then run this again" env -u RUSTFLAGS -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET "LLVM_PREFIX=$prefix" \
         cargo install bpf-linker --version "$BPF_LINKER" --no-default-features --features "llvm-$LLVM" --locked --force
 }
 
@@ -200,7 +202,7 @@ install_components() {
     for component in rustfmt:fmt clippy:clippy; do
         has_component "${component#*:}" && continue
         say "adding the toolchain component ${component%:*}"
-        run_quietly rustup component add "${component%:*}"
+        run_quietly "or install a Rust that has it" rustup component add "${component%:*}"
     done
 }
 
