@@ -15,11 +15,10 @@ pub struct KernelSettings {
     pub set_bits: u32,
     /// Records in one CPU's spill ring, minus 1; the number is a power of two.
     pub ring_mask: u32,
-    /// What the program returns: `XDP_DROP` (tap) or `XDP_PASS` (host).
-    pub verdict: u32,
     /// 1: publish the spill ring's head with a BPF atomic (needed where stores may pass each other);
     /// 0: with a plain store.
     pub publish_by_atomic: u32,
+    reserved: u32,
     /// Which bits of key word 5 count.
     pub key_mask: u64,
     /// Seed of the hash.
@@ -32,18 +31,18 @@ const _: () = assert!(OUTCOMES <= 8);
 impl KernelSettings {
     /// What the object holds until the loader writes the real ones.
     pub const UNSET: Self =
-        Self::new(0, 1, 0, 0, HashSeed { addends: [0; 2 * crate::flow_key::KEY_WORDS], multiplier: 1 });
+        Self::new(0, 1, 0, HashSeed { addends: [0; 2 * crate::flow_key::KEY_WORDS], multiplier: 1 });
 
     /// Settings with the ABI version of this build.
     #[must_use]
-    pub const fn new(cpus: u32, set_bits: u32, ring_mask: u32, verdict: u32, seed: HashSeed) -> Self {
+    pub const fn new(cpus: u32, set_bits: u32, ring_mask: u32, seed: HashSeed) -> Self {
         Self {
             abi_version: ABI_VERSION,
             cpus,
             set_bits,
             ring_mask,
-            verdict,
             publish_by_atomic: !cfg!(target_arch = "x86_64") as u32,
+            reserved: 0,
             key_mask: KEY_BASE_MASK,
             seed,
         }

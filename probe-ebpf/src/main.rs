@@ -13,7 +13,7 @@ mod micro_flow_cache;
 mod packet_bytes;
 mod spill_ring;
 
-use aya_ebpf::{macros::xdp, programs::XdpContext};
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use probe_common::{KernelSettings, Outcome, parse};
 
 use crate::{micro_flow_cache::Place, packet_bytes::XdpBytes};
@@ -22,15 +22,26 @@ use crate::{micro_flow_cache::Place, packet_bytes::XdpBytes};
 #[unsafe(no_mangle)]
 static SETTINGS: KernelSettings = KernelSettings::UNSET;
 
-/// Meters one packet and returns the verdict of the role: drop on a mirror port, pass on a host's own
-/// interface.
+/// For a TAP or mirror port: every packet ends here.
 #[xdp]
-pub(crate) fn probe(context: XdpContext) -> u32 {
+pub(crate) fn probe_tap(context: XdpContext) -> u32 {
+    run(&context);
+    xdp_action::XDP_DROP
+}
+
+/// For a host's own interface: every packet goes on to the stack.
+#[xdp]
+pub(crate) fn probe_host(context: XdpContext) -> u32 {
+    run(&context);
+    xdp_action::XDP_PASS
+}
+
+#[inline(always)]
+fn run(context: &XdpContext) {
     let settings = settings();
     if let Some(place) = Place::of_this_cpu(settings) {
-        meter(&context, settings, &place);
+        meter(context, settings, &place);
     }
-    settings.verdict
 }
 
 #[inline(always)]

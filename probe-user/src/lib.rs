@@ -19,7 +19,6 @@ pub mod flow;
 pub mod harvest;
 pub mod queue;
 pub mod export;
-pub mod collect;
 pub mod cli;
 pub mod config;
 pub mod telemetry;

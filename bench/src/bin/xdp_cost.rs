@@ -24,7 +24,10 @@ use aya::{
 use clap::Parser;
 use probe_bench::report::{BenchArgs, Metric, Report};
 use probe_common::{Counters, HashSeed};
-use probe_user::kernel::{CounterReader, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus};
+use probe_user::{
+    kernel::{CounterReader, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus},
+    net::Role,
+};
 use serde_json::json;
 
 static STORES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stores.o"));
@@ -70,7 +73,7 @@ fn main() -> Result<()> {
             }
             let floor = stores.measure("empty", case, flows, repeat)?;
             let mut under_test = UnderTest::load(&args)?;
-            stores.call(under_test.program.program()?.fd()?)?;
+            stores.call(under_test.program.program(Role::Tap)?.fd()?)?;
             let (ns, counted) = under_test.measure(&mut stores, case, flows, repeat)?;
             report.row(case.name, Some(flows), Metric::Ns, ns - floor, &[
                 ("store", json!("micro_flow_cache")),
@@ -180,7 +183,6 @@ impl UnderTest {
         let mut program = LoadedProgram::load(KernelOptions {
             sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records),
             key_mask: 0,
-            pass: false,
             seed: HashSeed::from_random(std::array::from_fn(|octet| (octet * 151 + 43) as u8)),
         })?;
         let Readers { mut spill, counters, .. } = program.readers()?;

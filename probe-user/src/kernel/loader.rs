@@ -12,15 +12,16 @@ use probe_common::{
     Control, Counters, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, RingCursor, Set, Slot, map_name,
 };
 
+use crate::net::{Link, Role};
+
 use super::{
     Attachment, Barrier, CacheReader, CounterReader, KernelError, SharedArray, Sizing, SpillReader, XdpMode,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe.o"));
 
-/// XDP verdicts (include/uapi/linux/bpf.h, enum xdp_action).
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
+/// The program for each role: it drops or passes what it has metered. They share all maps.
+const PROGRAMS: [(Role, &str); 2] = [(Role::Tap, "probe_tap"), (Role::Host, "probe_host")];
 
 /// How to load the program.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,6 @@ pub struct KernelOptions {
     pub sizing: Sizing,
     /// Bits of key word 5 beyond [`KEY_BASE_MASK`] that count.
     pub key_mask: u64,
-    /// Whether packets go on to the host's stack after metering.
-    pub pass: bool,
     /// Seed of the cache's hash.
     pub seed: HashSeed,
 }
@@ -66,9 +65,8 @@ impl LoadedProgram {
             return Err(KernelError::RealTime);
         }
         let sizing = options.sizing;
-        let verdict = if options.pass { XDP_PASS } else { XDP_DROP };
         let mut settings =
-            KernelSettings::new(sizing.cpus, sizing.set_bits, sizing.spill_records - 1, verdict, options.seed);
+            KernelSettings::new(sizing.cpus, sizing.set_bits, sizing.spill_records - 1, options.seed);
         settings.key_mask = KEY_BASE_MASK | options.key_mask;
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", &settings, true)
@@ -78,7 +76,9 @@ impl LoadedProgram {
             .map_max_entries(map_name::COUNTERS, sizing.cpus * 2)
             .load(OBJECT)
             .map_err(|error| load_error(&error, sizing))?;
-        xdp(&mut ebpf)?.load().map_err(|error| program_error(&error))?;
+        for (role, _) in PROGRAMS {
+            xdp(&mut ebpf, role)?.load().map_err(|error| program_error(&error))?;
+        }
         let own_export = HashMap::try_from(take(&mut ebpf, map_name::OWN_EXPORT)?)
             .map_err(|_| mismatch(map_name::OWN_EXPORT))?;
         let control = Arc::new(map_array(&mut ebpf, map_name::CONTROL, 1)?);
@@ -131,8 +131,8 @@ impl LoadedProgram {
     ///
     /// # Errors
     /// When the interface or its driver refuses.
-    pub fn attach(&mut self, interface: &str, index: u32, mode: XdpMode) -> Result<Attachment, KernelError> {
-        Attachment::attach(xdp(&mut self.ebpf)?, interface, index, mode)
+    pub fn attach(&mut self, link: &Link, role: Role, mode: XdpMode) -> Result<Attachment, KernelError> {
+        Attachment::attach(xdp(&mut self.ebpf, role)?, &link.name, link.index, mode)
     }
 
     /// Tells the kernel which datagrams are our own: they are counted apart, not metered.
@@ -157,8 +157,8 @@ impl LoadedProgram {
     ///
     /// # Errors
     /// When it is not in the object.
-    pub fn program(&mut self) -> Result<&mut Xdp, KernelError> {
-        xdp(&mut self.ebpf)
+    pub fn program(&mut self, role: Role) -> Result<&mut Xdp, KernelError> {
+        xdp(&mut self.ebpf, role)
     }
 }
 
@@ -169,8 +169,11 @@ fn own_export_error(error: MapError) -> KernelError {
     }
 }
 
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    ebpf.program_mut("probe")
+fn xdp(ebpf: &mut Ebpf, role: Role) -> Result<&mut Xdp, KernelError> {
+    PROGRAMS
+        .into_iter()
+        .find(|(of, _)| *of == role)
+        .and_then(|(_, name)| ebpf.program_mut(name))
         .ok_or_else(|| mismatch("its XDP program"))?
         .try_into()
         .map_err(|_| mismatch("its XDP program"))
