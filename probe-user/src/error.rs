@@ -3,6 +3,8 @@
 
 use std::{error::Error, fmt, process::ExitCode};
 
+use crate::kernel::KernelError;
+
 /// What kind of failure it was; decides the exit status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorKind {
@@ -103,6 +105,13 @@ impl ProbeError {
             text.push_str(hint);
         }
         text
+    }
+}
+
+impl From<KernelError> for ProbeError {
+    fn from(error: KernelError) -> Self {
+        let message = error.to_string();
+        if error.is_host() { Self::host(message) } else { Self::run(message) }
     }
 }
 

@@ -24,3 +24,4 @@ pub mod config;
 pub mod telemetry;
 pub mod commands;
 pub mod error;
+pub mod runtime;

@@ -21,7 +21,7 @@ pub use collect::{CollectFormat, CollectOptions};
 pub use duration::{format_duration, parse_duration};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
 pub use replay::ReplayOptions;
-pub use run::RunOptions;
+pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
 pub use values::{
     CorePlan, KeyField, LogFormat, LogLevel, LogOptions, MetricsAddress, PrintFormat, RecordFormat, Role,
     UdpListen, XdpMode,

@@ -4,6 +4,7 @@
 pub mod completions;
 pub mod config;
 pub mod man;
+pub mod run;
 
 use std::io::{self, Write};
 
@@ -20,10 +21,7 @@ use crate::{
 /// What the subcommand reports.
 pub fn dispatch(command: Command) -> Result<(), ConfigError> {
     match command {
-        Command::Run(options) => {
-            options.validate()?;
-            Ok(logged(&options.log, "run")?)
-        }
+        Command::Run(options) => Ok(run::run(*options)?),
         Command::Replay(options) => Ok(logged(&options.log, "replay")?),
         Command::Collect(options) => Ok(logged(&options.log, "collect")?),
         Command::Config { action } => config::config(&action),

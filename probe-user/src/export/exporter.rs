@@ -143,6 +143,13 @@ impl Exporter {
         self.senders.iter().map(|sender| sender.sink.connects()).sum()
     }
 
+    /// The interface with index `from` was made anew and now has `to`: its engine goes on.
+    pub fn moved(&mut self, from: u32, to: u32) {
+        for stream in &mut self.streams {
+            stream.moved(from, to);
+        }
+    }
+
     /// Whether whoever read the printed records has gone.
     #[must_use]
     pub fn print_closed(&self) -> bool {

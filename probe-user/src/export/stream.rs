@@ -12,6 +12,8 @@ use crate::flow::{FlowRecord, Timestamp};
 
 /// A partly filled datagram leaves after this time, at the next step.
 const PARTIAL_AGE: Duration = Duration::from_millis(800);
+/// Indexes remembered of an interface that is made anew again and again.
+const MAX_FORMER: usize = 8;
 /// Engine ids there are.
 const MAX_ENGINES: usize = 256;
 
@@ -27,7 +29,8 @@ pub struct StreamSettings {
 }
 
 struct Engine {
-    interface: u32,
+    /// The interface's index, and those it had before it was made anew: flows of then may still come.
+    interfaces: Vec<u32>,
     encoder: Encoder,
     opened: Timestamp,
 }
@@ -82,11 +85,24 @@ impl Stream {
         &self.ring
     }
 
+    /// The interface with index `from` now has `to`: its engine goes on with the same id and sequence.
+    pub fn moved(&mut self, from: u32, to: u32) {
+        let engine = self.find_engine(from);
+        for other in &mut self.engines {
+            other.interfaces.retain(|interface| *interface != to);
+        }
+        let interfaces = &mut self.engines[engine].interfaces;
+        if interfaces.len() == MAX_FORMER {
+            interfaces.remove(0);
+        }
+        interfaces.push(to);
+    }
+
     fn find_engine(&mut self, interface: u32) -> usize {
-        if self.engines.get(self.last_engine).is_some_and(|engine| engine.interface == interface) {
+        if self.engines.get(self.last_engine).is_some_and(|engine| engine.interfaces.contains(&interface)) {
             return self.last_engine;
         }
-        let known = self.engines.iter().position(|engine| engine.interface == interface);
+        let known = self.engines.iter().position(|engine| engine.interfaces.contains(&interface));
         self.last_engine = known.unwrap_or_else(|| self.add_engine(interface));
         self.last_engine
     }
@@ -98,7 +114,7 @@ impl Stream {
         };
         let StreamSettings { engine_type, engine_id, records_per_datagram } = self.settings;
         let encoder = Encoder::new(engine_type, engine_id.wrapping_add(offset), records_per_datagram);
-        self.engines.push(Engine { interface, encoder, opened: Timestamp::default() });
+        self.engines.push(Engine { interfaces: vec![interface], encoder, opened: Timestamp::default() });
         self.engines.len() - 1
     }
 

@@ -2,14 +2,15 @@
 //! One step of the harvester: drain → merge → expire → enqueue. Who owns it calls `step` in a loop on a
 //! pinned core; nothing here reads a clock or waits, but for the end in `finish`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use probe_common::{Counters, Slot};
 
 use super::{HarvestReport, Imbalance, Outlet, SharedReport, swap::{EpochEnd, Swap}};
 use crate::{
-    flow::{EndReason, FlowTable, Moment, Totals},
+    flow::{EndReason, ExpiryOptions, FlowTable, Moment, Totals},
     kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
+    telemetry::metrics::HistogramCounters,
 };
 
 /// Records taken from one ring before the next ring has its turn: 64 KiB, half of L2 stays for flows.
@@ -22,10 +23,12 @@ const EXPIRE: usize = 2048;
 const BARRIER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How to harvest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HarvestOptions {
     /// Time from one swap to the next.
     pub interval: Duration,
+    /// Where the time from each flip to the end of its harvest is counted.
+    pub durations: Arc<HistogramCounters>,
 }
 
 /// What others ask of the harvester.
@@ -33,6 +36,8 @@ pub struct HarvestOptions {
 pub enum Command {
     /// Export all flows that came in on this interface (it is gone or down).
     FlushInterface(u32),
+    /// Follow other timeouts from now on.
+    SetExpiry(ExpiryOptions),
 }
 
 /// Whether a step found anything to do.
@@ -115,7 +120,9 @@ impl Harvester {
     /// Does what `command` asks, as soon as all that the kernel holds now has been merged.
     pub fn command(&mut self, command: Command) {
         match command {
+            Command::FlushInterface(index) if self.flush.contains(&index) => {}
             Command::FlushInterface(index) => self.flush.push(index),
+            Command::SetExpiry(options) => self.table.set_options(options),
         }
     }
 
@@ -184,7 +191,7 @@ impl Harvester {
                 if self.expire(moment) {
                     (Swap::Expiring, true)
                 } else {
-                    self.report.took(moment.now.since(self.flipped.0.now));
+                    self.options.durations.observe(moment.now.since(self.flipped.0.now));
                     self.report.swaps += 1;
                     self.outlet.push();
                     self.publish();

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What telemetry gets to see of the harvester: a copy made once for each swap, when all counts agree.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use probe_common::Counters;
 
@@ -46,22 +43,9 @@ pub struct HarvestReport {
     pub queue_full: Totals,
     /// Kernel against user space.
     pub imbalance: Imbalance,
-    /// How long the reading and merging of the swaps took: their number, their sum, and how many took at
-    /// most each of [`Self::BUCKETS`].
-    pub durations: (u64, Duration, [u64; Self::BUCKETS.len()]),
 }
 
 impl HarvestReport {
-    /// Upper bounds of the histogram of durations.
-    pub const BUCKETS: [Duration; 6] = [
-        Duration::from_millis(1),
-        Duration::from_millis(5),
-        Duration::from_millis(25),
-        Duration::from_millis(100),
-        Duration::from_millis(500),
-        Duration::from_secs(2),
-    ];
-
     /// The kernel's counters over all CPUs, and what is ahead of them.
     #[must_use]
     pub fn kernel(&self) -> Counters {
@@ -70,15 +54,6 @@ impl HarvestReport {
         sum.metered_packets += self.ahead.packets;
         sum.metered_octets += self.ahead.octets;
         sum
-    }
-
-    pub(super) fn took(&mut self, duration: Duration) {
-        let (count, sum, buckets) = &mut self.durations;
-        *count += 1;
-        *sum += duration;
-        for (bucket, bound) in buckets.iter_mut().zip(Self::BUCKETS) {
-            *bucket += u64::from(duration <= bound);
-        }
     }
 }
 

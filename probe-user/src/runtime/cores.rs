@@ -26,6 +26,18 @@ impl Cores {
         }
     }
 
+    /// For the log.
+    pub(super) fn describe(self) -> String {
+        match self {
+            Self { harvester: Some(harvester), exporter: Some(exporter) } => {
+                format!("harvester on CPU {harvester}, exporter on CPU {exporter}")
+            }
+            _ => format!(
+                "harvester and exporter run where the scheduler puts them: fewer than {FEW_CPUS} CPUs (--cores pins them)"
+            ),
+        }
+    }
+
     fn auto(allowed: &[usize]) -> Self {
         match allowed {
             [.., harvester, exporter] if allowed.len() >= FEW_CPUS => {

@@ -7,12 +7,13 @@ mod interfaces;
 mod observe;
 mod own_export;
 mod plan;
+mod probe;
+mod reload;
 mod signals;
 mod threads;
+mod watch;
 
 pub use clock::now;
-pub use interfaces::Interfaces;
-pub use observe::Observer;
-pub use plan::{Parts, Plan};
+pub use probe::Probe;
+pub(crate) use probe::{collectors, printer, random_seed};
 pub use signals::Signals;
-pub use threads::{ExporterThread, HarvesterThread, Stopped};

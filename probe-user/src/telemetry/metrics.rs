@@ -120,10 +120,10 @@ pub struct Collector {
     pub not_representable: Reasons,
     /// Failed attempts to send.
     pub errors: Reasons,
-    /// Datagrams that wait for it.
-    pub backlog_datagrams: u64,
-    /// Last sequence number of each of its streams, by interface.
-    pub sequences: Vec<(String, u32)>,
+    /// Records encoded and not yet sent.
+    pub waiting_records: u64,
+    /// Flow sequence number of its streams (one for each interface), summed.
+    pub sequence: u64,
 }
 
 /// Durations by bucket, as they were when read.
@@ -368,19 +368,17 @@ impl Snapshot {
         self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.not_representable));
         to.family("flowprobe_export_errors_total", Kind::Counter, "Failed attempts to send, by why");
         self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.errors));
-        to.family("flowprobe_export_backlog_datagrams", Kind::Gauge, "Datagrams that wait to be sent");
+        to.family("flowprobe_export_waiting_records", Kind::Gauge, "Records encoded and not yet sent");
         self.per_collector(to, |to, collector, url| {
-            to.sample(&[url], collector.backlog_datagrams);
+            to.sample(&[url], collector.waiting_records);
         });
         to.family(
             "flowprobe_export_sequence",
             Kind::Gauge,
-            "Sequence number of the last datagram; starts again at 0 after 4294967295",
+            "Flow sequence number in the next datagram, summed over the interfaces",
         );
         self.per_collector(to, |to, collector, url| {
-            for (interface, sequence) in &collector.sequences {
-                to.sample(&[url, ("interface", interface)], *sequence);
-            }
+            to.sample(&[url], collector.sequence);
         });
     }
 

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Sizes of everything, within the memory the operator allows.
+
+use tracing::info;
+
+use crate::{
+    cli::RunOptions,
+    error::ProbeError,
+    export::ExporterOptions,
+    flow::{FlowRecord, FlowTable},
+    kernel::{Sizing, possible_cpus},
+};
+
+/// Records between harvester and exporter: 100 ms of one and a half million flows a second.
+const QUEUE_RECORDS: usize = 1 << 17;
+/// Without --memory, the kernel's maps of hosts with very many CPUs stay below this.
+const KERNEL_DEFAULT: u64 = 1 << 30;
+
+/// What the probe will take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Sizes of the kernel's maps.
+    pub sizing: Sizing,
+    /// Flows in the table.
+    pub flows: u32,
+    /// Records in the queue.
+    pub queue: usize,
+}
+
+/// Octets of each part of a plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    /// Caches, rings and counters.
+    pub kernel: u64,
+    /// Flow table.
+    pub flows: u64,
+    /// Queue and datagrams.
+    pub export: u64,
+}
+
+impl Plan {
+    /// Plans for `options`; `streams` is the number of encodings.
+    ///
+    /// # Errors
+    /// When --memory does not suffice.
+    pub(super) fn new(options: &RunOptions, streams: usize) -> Result<Self, ProbeError> {
+        let resource = &options.resource;
+        let wanted = Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records);
+        let mut plan = Self { sizing: wanted, flows: options.flow.max_flows, queue: QUEUE_RECORDS };
+        let Parts { flows, export, .. } = plan.parts(streams);
+        let kernel = match resource.memory {
+            Some(memory) => memory.saturating_sub(flows + export),
+            None => KERNEL_DEFAULT,
+        };
+        plan.sizing = wanted.within(kernel).ok_or_else(|| {
+            ProbeError::usage(format!(
+                "memory: {} MiB do not suffice: the flow table takes {} MiB, the export {} MiB, and the kernel's caches and rings need at least 1 MiB for each of {} CPUs",
+                resource.memory.unwrap_or(kernel) >> 20,
+                flows >> 20,
+                export >> 20,
+                wanted.cpus
+            ))
+            .hint("raise --memory, or lower --max-flows")
+        })?;
+        let Parts { kernel, .. } = plan.parts(streams);
+        info!(
+            "memory: {} MiB for {} flows, {} MiB in the kernel ({} CPUs: {} cache slots and {} spill records each), {} MiB for export",
+            flows >> 20,
+            plan.flows,
+            kernel >> 20,
+            plan.sizing.cpus,
+            2u32 << plan.sizing.set_bits,
+            plan.sizing.spill_records,
+            export >> 20
+        );
+        if plan.sizing != wanted {
+            info!(
+                "the kernel's part was cut to fit {}: {} of {} spill records a CPU",
+                if resource.memory.is_some() { "--memory" } else { "1 GiB (--memory allows more)" },
+                plan.sizing.spill_records,
+                wanted.spill_records
+            );
+        }
+        Ok(plan)
+    }
+
+    /// What each part takes.
+    #[must_use]
+    pub(super) fn parts(&self, streams: usize) -> Parts {
+        let ring = ExporterOptions::default().ring_datagrams * 1464;
+        Parts {
+            kernel: self.sizing.octets(),
+            flows: FlowTable::memory_octets(self.flows),
+            export: (self.queue * size_of::<FlowRecord>() + streams * ring) as u64,
+        }
+    }
+}
