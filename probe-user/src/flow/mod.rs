@@ -11,6 +11,8 @@ mod prefetch;
 mod record;
 mod slab;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 mod wheel;
 

@@ -455,7 +455,7 @@ impl FlowTable {
                 self.export(id, tag, reason, moment, out);
             }
         }
-        self.sweep = (to < used).then_some(Sweep { interface, next: to });
+        self.sweep = (to < used && self.slab.live() > 0).then_some(Sweep { interface, next: to });
         self.sweep.is_some()
     }
 
