@@ -8,7 +8,8 @@ use std::{collections::HashMap, time::Duration};
 
 use probe_common::{FlowKey, HashSeed, KEY_BASE_MASK};
 use probe_user::flow::{
-    EndReason, ExpiryOptions, FlowRecord, FlowTable, Moment, Observation, TableOptions, Timestamp, WallOffset,
+    EndReason, ExpiryOptions, FlowRecord, FlowTable, Flush, Moment, Observation, TableOptions, Timestamp,
+    WallOffset,
 };
 use proptest::prelude::*;
 
@@ -208,24 +209,31 @@ fn packets(records: &[FlowRecord]) -> u64 {
     records.iter().map(|record| record.packets).sum()
 }
 
-/// Both sides of the first property. `now` is the time, `expired` that of the last expiry.
+fn flush_all(table: &mut FlowTable, now: u64, budget: usize, records: &mut Vec<FlowRecord>) {
+    let mut flush = Flush::all(EndReason::Forced);
+    while table.flush(&mut flush, moment(now), budget, records) {}
+}
+
+/// Both sides of the first property. `now` is the time, `expired` that of the last expiry, `changed`
+/// that of the last change of options.
 struct Pair {
     table: FlowTable,
     model: Model,
     records: Vec<FlowRecord>,
     now: u64,
     expired: u64,
+    changed: u64,
 }
 
 impl Pair {
     fn new() -> Self {
         let model = Model { flows: HashMap::new(), options: options(), records: Vec::new() };
-        Self { table: table(64), model, records: Vec::new(), now: START, expired: START }
+        Self { table: table(64), model, records: Vec::new(), now: START, expired: START, changed: START }
     }
 
     /// Goes on to where a step of the wheel begins: all that is over left the table too.
     fn settle(&mut self, budget: usize) {
-        self.now = self.now.next_multiple_of(STEP);
+        self.now = (self.now + 1).next_multiple_of(STEP);
         while self.table.expire(moment(self.now), budget, &mut self.records) {}
         self.model.expire(self.now - 1);
         self.expired = self.now;
@@ -233,7 +241,7 @@ impl Pair {
 
     fn force(&mut self, budget: usize) {
         self.settle(budget);
-        while self.table.expire_all(EndReason::Forced, moment(self.now), budget, &mut self.records) {}
+        flush_all(&mut self.table, self.now, budget, &mut self.records);
         self.model.force();
     }
 
@@ -247,7 +255,8 @@ impl Pair {
                 last: record.end_ns - WALL,
                 tcp_flags: record.tcp_flags,
             };
-            self.model.over(&record.key, &flow).0 / STEP < self.now / STEP
+            // A change of options works from the end of the current step on.
+            self.model.over(&record.key, &flow).0.max(self.changed) / STEP < self.now / STEP
         })
     }
 }
@@ -281,6 +290,7 @@ proptest! {
                     let active = Duration::from_millis(active_ms);
                     pair.model.options = ExpiryOptions { idle, active, tcp_end };
                     pair.table.set_options(pair.model.options);
+                    pair.changed = pair.now;
                 }
                 Action::Force { budget } => {
                     pair.force(budget);
@@ -331,7 +341,8 @@ proptest! {
                 }),
                 Action::Force { budget } => {
                     let before = records.len();
-                    table.expire_all(EndReason::Forced, moment(now), budget, &mut records);
+                    let mut flush = Flush::all(EndReason::Forced);
+                    table.flush(&mut flush, moment(now), budget, &mut records);
                     prop_assert!(records.len() - before <= budget);
                 }
             }
@@ -342,7 +353,7 @@ proptest! {
             let snapshot: Vec<_> = table.snapshot(moment(now)).collect();
             prop_assert_eq!((snapshot.len() as u64, packets(&snapshot)), (live.flows, live.packets));
         }
-        while table.expire_all(EndReason::Forced, moment(now), 5, &mut records) {}
+        flush_all(&mut table, now, 5, &mut records);
         prop_assert_eq!(packets(&records), merged);
         prop_assert_eq!(table.live().flows, 0);
     }

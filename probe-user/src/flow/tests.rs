@@ -51,6 +51,15 @@ impl Bench {
         self.reasons()
     }
 
+    /// Returns the number of calls it took.
+    fn flush(&mut self, mut flush: Flush, ns: u64, budget: usize) -> u32 {
+        let mut calls = 1;
+        while self.table.flush(&mut flush, moment(ns), budget, &mut self.records) {
+            calls += 1;
+        }
+        calls
+    }
+
     fn reasons(&mut self) -> Vec<EndReason> {
         self.records.drain(..).map(|record| record.end_reason).collect()
     }
@@ -205,7 +214,7 @@ fn times_out_of_order_widen_the_flow() {
     };
     bench.table.merge(&[seen], moment(12 * SECOND), &mut bench.records);
     bench.see(udp(2), 0, 0);
-    assert!(!bench.table.expire_all(EndReason::Forced, moment(12 * SECOND), 9, &mut bench.records));
+    bench.flush(Flush::all(EndReason::Forced), 12 * SECOND, 9);
     let times: Vec<_> = bench
         .records
         .iter()
@@ -291,13 +300,10 @@ fn a_forced_walk_takes_everything_in_steps() {
     for number in 0..100 {
         bench.see(udp(number), 0, 0);
     }
-    let mut calls = 1;
-    while bench.table.expire_all(EndReason::Forced, moment(0), 40, &mut bench.records) {
-        calls += 1;
-    }
+    let calls = bench.flush(Flush::all(EndReason::Forced), 0, 40);
     assert_eq!((calls, bench.reasons()), (3, vec![EndReason::Forced; 100]));
     assert_eq!(bench.table.live(), Totals::default());
-    assert!(!bench.table.expire_all(EndReason::Forced, moment(0), 40, &mut bench.records));
+    assert_eq!(bench.flush(Flush::all(EndReason::Forced), 0, 40), 1);
     bench.see(udp(1), 0, 0);
     assert_eq!(bench.table.live().flows, 1);
 }
@@ -310,13 +316,16 @@ fn an_interface_can_be_emptied_alone() {
         key.set_ingress_interface(1 + u32::from(number % 4));
         bench.see(key, 0, 0);
     }
-    while bench.table.expire_interface(3, EndReason::Forced, moment(0), 7, &mut bench.records) {}
+    bench.flush(Flush::interface(3, EndReason::Forced), 0, 7);
     assert_eq!(bench.records.len(), 25);
     assert!(bench.records.iter().all(|record| record.key.ingress_interface() == 3));
-    // A walk for all, begun while one for an interface is under way, still takes everything.
-    assert!(bench.table.expire_interface(2, EndReason::Forced, moment(0), 90, &mut bench.records));
-    while bench.table.expire_all(EndReason::Forced, moment(0), 50, &mut bench.records) {}
-    assert_eq!((bench.records.len(), bench.table.live().flows), (100, 0));
+    // What a flush under way has passed, and is live again, is the next one's.
+    let mut under_way = Flush::all(EndReason::Forced);
+    assert!(bench.table.flush(&mut under_way, moment(0), 90, &mut bench.records));
+    bench.see(udp(1), 0, 0);
+    assert!(!bench.table.flush(&mut under_way, moment(0), 90, &mut bench.records));
+    bench.flush(Flush::all(EndReason::Forced), 0, 50);
+    assert_eq!((bench.records.len(), bench.table.live().flows), (101, 0));
 }
 
 #[test]
@@ -356,7 +365,7 @@ fn timeouts_and_times_at_their_limits_do_no_harm() {
             bench.table.merge(&[seen], now, &mut bench.records);
             while bench.table.expire(now, 1, &mut bench.records) {}
         }
-        while bench.table.expire_all(EndReason::Forced, moment(0), 1, &mut bench.records) {}
+        bench.flush(Flush::all(EndReason::Forced), 0, 1);
         assert_eq!(bench.records.iter().map(|record| record.packets).sum::<u64>(), 40);
     }
 }
