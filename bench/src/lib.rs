@@ -2,5 +2,6 @@
 //! What the benches share.
 
 pub mod machine;
+pub mod random;
 pub mod report;
 pub mod stopwatch;

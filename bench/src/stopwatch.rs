@@ -27,3 +27,36 @@ impl Stopwatch {
         self.elapsed().as_secs_f64() * 1e9 / items.max(1) as f64
     }
 }
+
+/// Figures of one kind. Their median is not moved by what else the machine does now and then.
+#[derive(Clone, Default, Debug)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// Adds one.
+    pub fn add(&mut self, sample: f64) {
+        self.0.push(sample);
+    }
+
+    /// The one in the middle; 0 when there is none.
+    #[must_use]
+    pub fn median(&mut self) -> f64 {
+        self.0.sort_by(f64::total_cmp);
+        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Samples;
+
+    #[test]
+    fn the_median_ignores_an_outlier() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.median(), 0.0);
+        for sample in [3.0, 1e9, 1.0, 2.0, 4.0] {
+            samples.add(sample);
+        }
+        assert_eq!(samples.median(), 3.0);
+    }
+}

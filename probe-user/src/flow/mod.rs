@@ -11,11 +11,13 @@ mod prefetch;
 mod record;
 mod slab;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 mod wheel;
 
 pub use expiry::{ExpiryOptions, TCP_LINGER};
 pub use metered::{Metered, Observation};
 pub use record::{EndReason, FlowRecord};
-pub use table::{FlowTable, TableError, TableOptions, Totals};
+pub use table::{FlowTable, Flush, TableError, TableOptions, Totals};
 pub use time::{Moment, Timestamp, WallOffset};

@@ -105,11 +105,30 @@ pub struct Totals {
     pub octets: u64,
 }
 
-/// A walk over all places, in steps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Sweep {
+/// An order to export flows that are not over, carried out in steps by [`FlowTable::flush`].
+#[derive(Clone, Copy, Debug)]
+pub struct Flush {
     interface: Option<u32>,
+    reason: EndReason,
     next: FlowId,
+}
+
+impl Flush {
+    /// Every flow.
+    #[must_use]
+    pub fn all(reason: EndReason) -> Self {
+        Self { interface: None, reason, next: 0 }
+    }
+
+    /// The flows that came in on one interface (ifIndex).
+    #[must_use]
+    pub fn interface(index: u32, reason: EndReason) -> Self {
+        Self { interface: Some(index), reason, next: 0 }
+    }
+
+    fn takes(&self, flow: &Flow) -> bool {
+        flow.packets != 0 && self.interface.is_none_or(|index| flow.key().ingress_interface() == index)
+    }
 }
 
 /// Live flows, in a fixed amount of memory.
@@ -125,7 +144,6 @@ pub struct FlowTable {
     live_octets: u64,
     created: u64,
     expired: [u64; EndReason::ALL.len()],
-    sweep: Option<Sweep>,
 }
 
 impl FlowTable {
@@ -164,7 +182,6 @@ impl FlowTable {
             live_octets: 0,
             created: 0,
             expired: [0; EndReason::ALL.len()],
-            sweep: None,
         })
     }
 
@@ -254,29 +271,34 @@ impl FlowTable {
         self.wheel.is_due(moment.now)
     }
 
-    /// Exports every flow, looking at `budget` places at most (one at least). Returns whether there are
-    /// more; call it again until there are none. Flows created meanwhile may or may not be among them.
-    pub fn expire_all(
+    /// Carries out a step of `flush`, looking at `budget` places at most (one at least). Returns whether
+    /// there are more; call it again until there are none. Every flow that was live when the flush was
+    /// made has left the table then; flows created meanwhile may or may not have.
+    pub fn flush(
         &mut self,
-        reason: EndReason,
+        flush: &mut Flush,
         moment: Moment,
         budget: usize,
         out: &mut Vec<FlowRecord>,
     ) -> bool {
-        self.step_sweep(None, reason, moment, budget, out)
-    }
-
-    /// The same for the flows that came in on one interface. A walk for another interface, or for all,
-    /// begins anew: end one before the next.
-    pub fn expire_interface(
-        &mut self,
-        index: u32,
-        reason: EndReason,
-        moment: Moment,
-        budget: usize,
-        out: &mut Vec<FlowRecord>,
-    ) -> bool {
-        self.step_sweep(Some(index), reason, moment, budget, out)
+        let places = u32::try_from(budget.max(1)).unwrap_or(u32::MAX);
+        let end = flush.next.saturating_add(places).min(self.slab.used());
+        let mut ids = [0; BATCH];
+        while flush.next < end {
+            let mut taken = 0;
+            while flush.next < end && taken < BATCH {
+                if flush.takes(&self.slab[flush.next]) {
+                    ids[taken] = flush.next;
+                    taken += 1;
+                }
+                flush.next += 1;
+            }
+            let tags = self.fetch(&ids[..taken]);
+            for (&id, &tag) in ids[..taken].iter().zip(&tags) {
+                self.export(id, tag, flush.reason, moment, out);
+            }
+        }
+        flush.next < self.slab.used() && self.slab.live() > 0
     }
 
     /// The live flows as records with reason `Forced`, to look at; they stay.
@@ -422,41 +444,6 @@ impl FlowTable {
             self.index.prefetch(*tag);
         }
         tags
-    }
-
-    fn step_sweep(
-        &mut self,
-        interface: Option<u32>,
-        reason: EndReason,
-        moment: Moment,
-        budget: usize,
-        out: &mut Vec<FlowRecord>,
-    ) -> bool {
-        let begun = self.sweep.filter(|sweep| sweep.interface == interface);
-        let from = begun.map_or(0, |sweep| sweep.next);
-        let used = self.slab.used();
-        let places = u32::try_from(budget.max(1)).unwrap_or(u32::MAX);
-        let to = from.saturating_add(places).min(used);
-        let mut ids = [0; BATCH];
-        let mut next = from;
-        while next < to {
-            let mut taken = 0;
-            while next < to && taken < BATCH {
-                let flow = &self.slab[next];
-                if flow.packets != 0 && interface.is_none_or(|index| flow.key().ingress_interface() == index)
-                {
-                    ids[taken] = next;
-                    taken += 1;
-                }
-                next += 1;
-            }
-            let tags = self.fetch(&ids[..taken]);
-            for (&id, &tag) in ids[..taken].iter().zip(&tags) {
-                self.export(id, tag, reason, moment, out);
-            }
-        }
-        self.sweep = (to < used).then_some(Sweep { interface, next: to });
-        self.sweep.is_some()
     }
 
     /// Takes a flow out of the table.
