@@ -19,6 +19,7 @@ pub mod flow;
 pub mod harvest;
 pub mod queue;
 pub mod export;
+pub mod collect;
 pub mod cli;
 pub mod config;
 pub mod telemetry;

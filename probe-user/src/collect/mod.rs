@@ -6,6 +6,6 @@ pub mod netflow_v5_decode;
 mod output;
 mod sequence;
 
-pub use collector::{CollectError, CollectOptions, Collector, Received};
-pub use output::{OutputFormat, V5Json};
+pub use collector::{CollectError, Collector, CollectorOptions, Progress, Totals};
+pub use output::{OutputFormat, to_json};
 pub use sequence::{Arrival, Exporter, SequenceTable};

@@ -20,19 +20,19 @@ const MAX_AHEAD_MS: u32 = 100_000;
 pub enum Malformed {
     /// Fewer octets than a header.
     #[error("shorter than its header")]
-    Truncated = 0,
+    Truncated,
     /// Not version 5.
     #[error("version {0} is not supported, only NetFlow v5 is")]
-    Version(u16) = 1,
+    Version(u16),
     /// The header counts none, or more than 30.
     #[error("its header counts {0} records, possible are 1 to 30")]
-    Count(u16) = 2,
+    Count(u16),
     /// The length is not that of the records counted.
     #[error("its length is not that of the records its header counts")]
-    Length = 3,
+    Length,
     /// A second with more than 10^9 nanoseconds.
     #[error("its clock is not a time")]
-    Clock = 4,
+    Clock,
 }
 
 impl Malformed {

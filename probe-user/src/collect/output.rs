@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn json_leaves_out_what_is_not_known() {
-        let expected = r#"{"sourceIPv4Address":"192.0.2.1","destinationIPv4Address":"198.51.100.2","#.to_owned()
+        let expected = r#"{"sourceIPv4Address":"192.0.2.1","destinationIPv4Address":"198.51.100.2","#
+            .to_owned()
             + r#""sourceTransportPort":0,"destinationTransportPort":0,"protocolIdentifier":1,"#
             + r#""ipClassOfService":8,"ingressInterface":3,"packetDeltaCount":10,"octetDeltaCount":840,"#
             + r#""tcpControlBits":0,"flowStartMilliseconds":1709251200123,"#
