@@ -20,8 +20,9 @@ use crate::error::ProbeError;
     probe run --iface eth1 --collector 192.0.2.10:2055\n  \
     probe run --iface eth1,eth2 --collector v5://192.0.2.10 --collector 'v5://[2001:db8::1]:9995?pps=500'\n  \
     probe run --config /etc/flowprobe/probe.toml --print json\n\n\
-    Each option can also stand in the environment (shown as [env: …]) and in the configuration file under its\n\
-    long name. The command line wins over the environment, the environment over the file.")]
+    Each option can also stand in the environment, as PROBE_ and its name in capitals (PROBE_IDLE_TIMEOUT), \
+    and in the configuration file under its long name. The command line wins over the environment, the \
+    environment over the file.")]
 #[serde(rename_all = "kebab-case")]
 pub struct RunOptions {
     /// Configuration file (TOML)

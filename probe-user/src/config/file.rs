@@ -163,7 +163,7 @@ fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {
 }
 
 /// Lets the option's own parser read one value, and returns its reason for refusing it.
-fn check(command: &Command, name: &str, value: &str) -> Result<(), String> {
+pub(super) fn check(command: &Command, name: &str, value: &str) -> Result<(), String> {
     let Err(error) = command.clone().try_get_matches_from(["run".into(), argument(name, value)]) else {
         return Ok(());
     };

@@ -6,6 +6,7 @@
 //! line is parsed once more. So one set of types and checks serves all three, and the order (flag over
 //! environment over file over default) needs no merging code.
 
+mod environment;
 mod file;
 mod nearest;
 mod settings;
@@ -49,14 +50,19 @@ impl From<ProbeError> for ConfigError {
 /// # Errors
 /// What is wrong with one of them.
 pub fn read_command_line(mut args: Vec<OsString>) -> Result<Cli, ConfigError> {
-    let mut matches = Cli::command().try_get_matches_from(&args)?;
+    let parse = |args: &[OsString]| {
+        Cli::command().try_get_matches_from(args).map_err(|error| {
+            environment::blame(&error, args).map_or(ConfigError::CommandLine(error), ConfigError::Probe)
+        })
+    };
+    let mut matches = parse(&args)?;
     if let Some(run) = matches.subcommand_matches("run")
         && let Some(path) = run.get_one::<std::path::PathBuf>("config")
     {
         let file = ConfigFile::read(path, &run_command())?;
         // Nothing can stand before the subcommand but the program's name.
         args.splice(2..2, file.arguments_for(run));
-        matches = Cli::command().try_get_matches_from(&args)?;
+        matches = parse(&args)?;
     }
     Ok(Cli::from_arg_matches(&matches)?)
 }
@@ -67,7 +73,10 @@ pub fn read_command_line(mut args: Vec<OsString>) -> Result<Cli, ConfigError> {
 /// What is wrong with the environment or the file.
 pub fn effective_settings(path: Option<&Path>) -> Result<Settings, ConfigError> {
     let command = run_command();
-    let given = command.clone().try_get_matches_from(["run"])?;
+    let given = command.clone().try_get_matches_from(["run"]).map_err(|error| {
+        let args = [OsString::from("probe"), OsString::from("run")];
+        environment::blame(&error, &args).map_or(ConfigError::CommandLine(error), ConfigError::Probe)
+    })?;
     let file = path.map(|path| ConfigFile::read(path, &command)).transpose()?;
     let mut args = vec![OsString::from("run")];
     args.extend(file.iter().flat_map(|file| file.arguments_for(&given)));

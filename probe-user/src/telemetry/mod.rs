@@ -3,7 +3,6 @@
 
 pub mod http;
 pub mod ledger;
-mod ledger_text;
 pub mod log;
 pub mod metrics;
 pub mod process;

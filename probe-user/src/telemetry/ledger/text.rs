@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::ledger::{CollectorLedger, Ledger, Reasons};
+use super::{CollectorLedger, Ledger, Reasons};
 
 /// The widest number, 20 digits, is rare; columns are as wide as what they hold.
 struct Columns {

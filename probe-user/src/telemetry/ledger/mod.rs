@@ -7,11 +7,12 @@
 //! offered              = records + dropped{reason} + not_representable{reason}    for each collector
 //! ```
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+mod file;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::{io, path::Path};
 
 use probe_common::Outcome;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -214,33 +215,18 @@ impl Ledger {
         self.imbalance_packets() == 0 && self.imbalance_octets() == 0 && self.imbalance_records() == 0
     }
 
-    /// One line of JSON.
-    ///
-    /// # Errors
-    /// Never with the types here; kept so that the caller need not know.
-    pub fn to_json(&self) -> Result<String, ProbeError> {
-        serde_json::to_string(self)
-            .map(|json| json + "\n")
-            .map_err(|error| ProbeError::run("cannot write the ledger as JSON").because(error))
-    }
-
-    /// Writes the JSON to a file, which changes in one step; `-` is standard output.
+    /// Writes the ledger as one line of JSON to a file, which changes in one step; `-` is standard output.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ProbeError> {
-        let json = self.to_json()?;
-        let written = if path == Path::new("-") {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(json.as_bytes()).and_then(|()| stdout.flush())
-        } else {
-            replace(path, json.as_bytes())
-        };
-        written.map_err(|error| {
+        let failed = |error: io::Error| {
             ProbeError::run(format!("cannot write the ledger to {}", path.display()))
                 .because(error)
                 .hint("name a file in a directory that the probe may write to")
-        })
+        };
+        let json = serde_json::to_string(self).map_err(|error| failed(error.into()))? + "\n";
+        file::write(path, json.as_bytes()).map_err(failed)
     }
 }
 
@@ -256,33 +242,4 @@ impl Serialize for Ledger {
         map.serialize_entry("balanced", &self.balanced())?;
         map.end()
     }
-}
-
-/// Writes a file beside `path` and renames it, so that a reader sees the old or the new one, never a part.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // Behind a link, the file it points to is replaced, not the link.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    // A pipe or a device (/dev/null!) must be written to, not replaced.
-    if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        return File::options().write(true).open(&path)?.write_all(content);
-    }
-    let temporary = temporary_name(&path)?;
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
-    };
-    write().inspect_err(|_| {
-        // What went wrong first is what matters to the reader.
-        fs::remove_file(&temporary).ok();
-    })
-}
-
-fn temporary_name(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    Ok(path.with_file_name(temporary))
 }

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The program's command line as a user meets it: statuses, messages, help, completions, manual pages.
+
+use std::{
+    fs::File,
+    process::{Command, Output, Stdio},
+};
+
+use clap::CommandFactory;
+use probe_user::cli::Cli;
+
+fn probe(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_probe"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PROBE_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    probe(args).output().unwrap()
+}
+
+/// Status and standard error.
+fn failure(args: &[&str]) -> (Option<i32>, String) {
+    let output = output(args);
+    assert!(output.stdout.is_empty(), "{args:?} wrote to standard output");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_says_what_is_allowed() {
+    for (args, said) in [
+        (&["run"][..], "no interface to meter"),
+        (&["run", "--iface", "a/b"], "an interface name has 1 to 15 characters"),
+        (&["run", "--iface", "sixteen-letters-"], "an interface name has 1 to 15 characters"),
+        (&["run", "--iface", ""], "an interface name has 1 to 15 characters"),
+        (&["run", "--iface", "eth1,eth1"], "eth1 is given twice"),
+        (&["run", "--iface", "a,b", "--engine-id", "255"], "2 interfaces from engine id 255 on do not fit"),
+        (&["run", "--iface", "eth1", "--idle-timeout", "15"], "the unit is missing"),
+        (&["run", "--iface", "eth1", "--idle-timeout", "1ms"], "allowed are 100ms to 365d"),
+        (&["run", "--iface", "eth1", "--harvest-interval", "1m"], "allowed are 10ms to 10s"),
+        (&["run", "--iface", "eth1", "--cache-slots", "1000"], "allowed are powers of two from 16"),
+        (&["run", "--iface", "eth1", "--spill-records", "0"], "allowed are powers of two from 16"),
+        (&["run", "--iface", "eth1", "--memory", "1GB"], "such as 512M"),
+        (&["run", "--iface", "eth1", "--max-flows", "0"], "from 1 to 268435456"),
+        (&["run", "--iface", "eth1", "--engine-id", "256"], "from 0 to 255"),
+        (&["run", "--iface", "eth1", "--role", "mirror"], "[possible values: auto, tap, host]"),
+        (&["run", "--iface", "eth1", "--decap", "vxlan"], "[possible values: none]"),
+        (&["run", "--iface", "eth1", "--key", "mac"], "[possible values: vlanId, dot1qCustomerVlanId]"),
+        (&["run", "--iface", "eth1", "--tcp-end", "maybe"], "allowed are on and off"),
+        (&["run", "--iface", "eth1", "--cores", "1"], "harvester,exporter"),
+        (&["run", "--iface", "eth1", "--metrics", "localhost"], "such as 127.0.0.1:9990"),
+        (&["run", "--iface", "eth1", "--print", "xml"], "[possible values: auto, none, text, json]"),
+        (&["run", "--iface", "eth1", "--log-level", "loud"], "[possible values: error, warn"),
+        (&["run", "--ifaces", "eth1"], "a similar argument exists: '--iface'"),
+        (&["replay"], "<FILE>..."),
+        (&["collect", "--listen", "tcp://0.0.0.0:1"], "only udp is supported"),
+        (&["collect", "--listen", "udp://localhost:2055"], "udp://ADDRESS:PORT"),
+        (&["collect", "--count", "0"], "whole numbers from 1"),
+        (&["config", "check"], "no configuration file to check"),
+        (&["config", "check", "--config", "/no/such/file"], "/no/such/file: No such file or directory"),
+        (&["completions", "tcsh"], "[possible values: bash"),
+        (&["fly"], "unrecognized subcommand 'fly'"),
+        (&[], "Usage: probe <COMMAND>"),
+    ] {
+        let (status, text) = failure(args);
+        assert_eq!(status, Some(2), "{args:?}: {text}");
+        assert!(text.contains(said), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn a_wrong_environment_variable_is_named() {
+    let output = probe(&["run", "--iface", "eth1"]).env("PROBE_ACTIVE_TIMEOUT", "5").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("PROBE_ACTIVE_TIMEOUT=5 in the environment: the unit is missing"), "{text}");
+}
+
+#[test]
+fn a_wrong_flag_is_not_blamed_on_the_environment() {
+    let output = probe(&["run", "--iface", "eth1", "--active-timeout=6"])
+        .env("PROBE_ACTIVE_TIMEOUT", "5")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("invalid value '6' for '--active-timeout"), "{text}");
+}
+
+#[test]
+fn help_and_version_are_status_0_on_standard_output() {
+    for args in [&["--help"][..], &["--version"], &["run", "--help"], &["help", "replay"], &["collect", "-h"]]
+    {
+        let output = output(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+    }
+    assert_eq!(output(&["--version"]).stdout, format!("probe {}\n", env!("CARGO_PKG_VERSION")).into_bytes());
+}
+
+#[test]
+fn every_option_is_explained_has_a_variable_and_stands_under_a_heading() {
+    let command = Cli::command();
+    command.clone().debug_assert();
+    let mut seen = 0;
+    for name in ["run", "replay", "collect"] {
+        let subcommand = command.find_subcommand(name).unwrap();
+        for arg in subcommand.get_arguments().filter(|arg| arg.get_long().is_some()) {
+            let long = arg.get_long().unwrap();
+            assert!(arg.get_help().is_some(), "{name} --{long} is not explained");
+            let variable = format!("PROBE_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                arg.get_env().and_then(|env| env.to_str()),
+                Some(variable.as_str()),
+                "{name} --{long}"
+            );
+            seen += 1;
+        }
+        assert!(subcommand.get_after_help().is_some(), "{name} has no example");
+    }
+    assert!(seen > 35, "{seen} options seen");
+}
+
+#[test]
+fn completions_for_every_shell_know_the_options() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = output(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(script.contains("harvest-interval"), "{shell}");
+    }
+}
+
+#[test]
+fn manual_pages_are_written_for_every_subcommand() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("share/man1");
+    let output = output(&["man", target.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    for (page, word) in [
+        ("probe.1", "replay"),
+        ("probe-run.1", "\\-\\-harvest\\-interval"),
+        ("probe-replay.1", "FILE"),
+        ("probe-collect.1", "udp"),
+        ("probe-config-check.1", "config"),
+    ] {
+        let text =
+            std::fs::read_to_string(target.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        assert!(text.starts_with(".ie") && text.contains(word), "{page}: {text:.200}");
+    }
+    let (status, text) = failure(&["man", "/dev/null/x"]);
+    assert_eq!(status, Some(1));
+    assert!(text.contains("cannot write manual pages to /dev/null/x"), "{text}");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_a_reader_that_left_is_none() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = probe(&["completions", "bash"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write to standard output"));
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = probe(&["completions", "bash"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
