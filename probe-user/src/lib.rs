@@ -15,6 +15,7 @@
 //! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`].
 pub mod net;
 pub mod kernel;
+pub mod capture;
 pub mod flow;
 pub mod harvest;
 pub mod queue;

@@ -27,15 +27,21 @@ fn is_tag(ether_type: u16) -> bool {
     matches!(ether_type, 0x8100 | 0x88a8 | 0x9100)
 }
 
+/// Reads the Ethernet header and the tags behind it.
 #[inline(always)]
 pub(super) fn parse<B: PacketBytes>(bytes: &B) -> Result<Network, Outcome> {
     let header: &[u8; HEADER] = bytes.header(0).ok_or(Outcome::Truncated)?;
-    let mut network = Network {
-        ether_type: u16::from_be_bytes([header[12], header[13]]),
-        offset: HEADER,
-        vlan: 0,
-        customer_vlan: 0,
-    };
+    follow_tags(bytes, u16::from_be_bytes([header[12], header[13]]), HEADER)
+}
+
+/// Steps over the tags that begin at `offset`, if `ether_type` says that there are any.
+#[inline(always)]
+pub(super) fn follow_tags<B: PacketBytes>(
+    bytes: &B,
+    ether_type: u16,
+    offset: usize,
+) -> Result<Network, Outcome> {
+    let mut network = Network { ether_type, offset, vlan: 0, customer_vlan: 0 };
     if is_tag(network.ether_type) {
         network.vlan = tag(bytes, &mut network)?;
         if is_tag(network.ether_type) {

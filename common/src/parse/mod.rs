@@ -35,7 +35,25 @@ pub struct ParsedPacket {
 /// The reason why the packet cannot be metered.
 #[inline(always)]
 pub fn parse<B: PacketBytes>(bytes: &B) -> Result<ParsedPacket, Outcome> {
-    let network = ethernet::parse(bytes)?;
+    network(bytes, ethernet::parse(bytes)?)
+}
+
+/// Parses what follows a link header other than Ethernet that names its content by an Ethernet type
+/// (capture files of link type `LINUX_SLL`, tunnels).
+///
+/// # Errors
+/// The reason why the packet cannot be metered.
+#[inline(always)]
+pub fn parse_ether_type<B: PacketBytes>(
+    bytes: &B,
+    ether_type: u16,
+    offset: usize,
+) -> Result<ParsedPacket, Outcome> {
+    network(bytes, ethernet::follow_tags(bytes, ether_type, offset)?)
+}
+
+#[inline(always)]
+fn network<B: PacketBytes>(bytes: &B, network: ethernet::Network) -> Result<ParsedPacket, Outcome> {
     let mut packet = match network.ether_type {
         ethernet::IPV4 => ipv4::parse(bytes, network.offset),
         ethernet::IPV6 => ipv6::parse(bytes, network.offset),

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Capture files: octets of a file → packets → observations.
+//!
+//! - [`input`]: a file, standard input or gzip, as a bounded window of octets
+//! - [`pcap`] and [`pcapng`]: records and blocks, cut out of that window
+//! - [`reader`]: one capture file of either format, packet by packet, without a copy
+//! - [`link`]: where the IP packet begins, by link type
+
+mod error;
+mod input;
+mod link;
+mod pcap;
+mod pcapng;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use error::{CaptureError, CaptureFault};
+pub use link::LinkType;
+pub use reader::{CaptureReader, MAX_PACKET, Packet};
