@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What each subcommand does.
 
+pub mod collect;
 pub mod completions;
 pub mod config;
 pub mod man;
@@ -23,7 +24,7 @@ pub fn dispatch(command: Command) -> Result<(), ConfigError> {
     match command {
         Command::Run(options) => Ok(run::run(*options)?),
         Command::Replay(options) => Ok(logged(&options.log, "replay")?),
-        Command::Collect(options) => Ok(logged(&options.log, "collect")?),
+        Command::Collect(options) => Ok(collect::collect(&options)?),
         Command::Config { action } => config::config(&action),
         Command::Completions { shell } => Ok(completions::completions(shell)?),
         Command::Man { directory } => Ok(man::man(&directory)?),

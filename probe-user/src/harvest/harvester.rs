@@ -8,7 +8,7 @@ use probe_common::{Counters, Slot};
 
 use super::{HarvestReport, Imbalance, Outlet, SharedReport, swap::{EpochEnd, Swap}};
 use crate::{
-    flow::{EndReason, ExpiryOptions, FlowTable, Moment, Totals},
+    flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, Totals},
     kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
     telemetry::metrics::HistogramCounters,
 };
@@ -38,6 +38,14 @@ pub enum Command {
     FlushInterface(u32),
     /// Follow other timeouts from now on.
     SetExpiry(ExpiryOptions),
+}
+
+/// A flush that was asked for. It is ready when an epoch has ended since: only then is all merged that the
+/// kernel had counted for the interface.
+struct PendingFlush {
+    interface: u32,
+    ready: bool,
+    flush: Flush,
 }
 
 /// Whether a step found anything to do.
@@ -70,7 +78,7 @@ pub struct Harvester {
     frozen: Vec<[Counters; 2]>,
     imbalance: [Imbalance; 2],
     /// Interfaces whose flows are to be exported after the next swap.
-    flush: Vec<u32>,
+    flush: Vec<PendingFlush>,
     report: HarvestReport,
     shared: SharedReport,
 }
@@ -120,8 +128,12 @@ impl Harvester {
     /// Does what `command` asks, as soon as all that the kernel holds now has been merged.
     pub fn command(&mut self, command: Command) {
         match command {
-            Command::FlushInterface(index) if self.flush.contains(&index) => {}
-            Command::FlushInterface(index) => self.flush.push(index),
+            Command::FlushInterface(index) => {
+                if self.flush.iter().all(|known| known.ready || known.interface != index) {
+                    let flush = Flush::interface(index, EndReason::Forced);
+                    self.flush.push(PendingFlush { interface: index, ready: false, flush });
+                }
+            }
             Command::SetExpiry(options) => self.table.set_options(options),
         }
     }
@@ -205,6 +217,9 @@ impl Harvester {
 
     fn flip(&mut self, moment: Moment) -> Result<(), KernelError> {
         self.flipped = EpochEnd(moment);
+        for pending in &mut self.flush {
+            pending.ready = true;
+        }
         self.cache.flip();
         self.barrier.request()
     }
@@ -246,11 +261,11 @@ impl Harvester {
         if self.table.expire(judged, EXPIRE, self.outlet.pending()) {
             return true;
         }
-        let Some(&interface) = self.flush.first() else { return false };
-        if !self.table.expire_interface(interface, EndReason::Forced, moment, EXPIRE, self.outlet.pending()) {
+        let Some(pending) = self.flush.first_mut().filter(|pending| pending.ready) else { return false };
+        if !self.table.flush(&mut pending.flush, moment, EXPIRE, self.outlet.pending()) {
             self.flush.remove(0);
         }
-        !self.flush.is_empty()
+        self.flush.first().is_some_and(|pending| pending.ready)
     }
 
     /// The end: merges all that the kernel holds, then exports every flow, waiting for room in the queue
@@ -280,14 +295,13 @@ impl Harvester {
         }
         // The half that was quiet first was complete then; what was merged since belongs to the other.
         self.swap = Swap::Resting;
-        let mut moment = clock();
-        while self.table.expire_all(EndReason::Forced, moment, EXPIRE, self.outlet.pending()) {
+        let mut all = Flush::all(EndReason::Forced);
+        while self.table.flush(&mut all, clock(), EXPIRE, self.outlet.pending()) {
             while !self.outlet.push_or_keep() {
                 if !wait_for_room() {
                     self.outlet.push();
                 }
             }
-            moment = clock();
         }
         while !self.outlet.push_or_keep() {
             if !wait_for_room() {
