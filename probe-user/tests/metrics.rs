@@ -73,7 +73,6 @@ fn at_start() -> Snapshot {
             dropped: Reasons::new(&[("queue", 0), ("send_error", 0)]),
             not_representable: Reasons::new(&[("ipv6", 0)]),
             errors: Reasons::new(&[("refused", 0)]),
-            sequences: vec![("eth1".into(), 0)],
             ..Collector::default()
         }],
         process: ProcessStatus::read(),
@@ -203,7 +202,7 @@ fn every_agreed_series_is_there_at_zero_from_the_start() {
         "flowprobe_export_datagrams_total{collector=\"v5://192.0.2.10:2055\"} 0",
         "flowprobe_export_errors_total{collector=\"v5://192.0.2.10:2055\",reason=\"refused\"} 0",
         "flowprobe_export_queue_length 0",
-        "flowprobe_export_sequence{collector=\"v5://192.0.2.10:2055\",interface=\"eth1\"} 0",
+        "flowprobe_export_sequence{collector=\"v5://192.0.2.10:2055\"} 0",
         "flowprobe_interface_up{interface=\"eth1\"} 1",
         "flowprobe_interface_up{interface=\"odd\\\"\\\\name\"} 0",
         "flowprobe_xdp_mode_info{interface=\"eth1\",mode=\"native\"} 1",

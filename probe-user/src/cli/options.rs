@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     KeyField, PrintFormat,
     duration::{self, duration_within},
-    values::{number_within, parse_switch, serialize_path, serialize_switch},
+    values::{number_within, parse_collector, parse_switch, serialize_path, serialize_switch},
 };
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -69,7 +69,8 @@ impl FlowOptions {
 #[serde(rename_all = "kebab-case")]
 pub struct ExportOptions {
     /// Collector, as HOST[:PORT] or v5://HOST[:PORT][?key=value&…]; may be repeated, each gets every record
-    #[arg(long, value_name = "URL", env = "PROBE_COLLECTOR", value_delimiter = ' ')]
+    #[arg(long, value_name = "URL", env = "PROBE_COLLECTOR", value_delimiter = ' ',
+          value_parser = parse_collector)]
     pub collector: Vec<String>,
 
     /// Engine type in NetFlow v5 headers

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 use probe_common::{KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK};
 use serde::{Serialize, Serializer};
 
+use crate::export::CollectorUrl;
+
 /// What becomes of a packet after it was metered.
 #[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
@@ -249,6 +251,15 @@ pub(super) fn parse_interface(text: &str) -> Result<String, String> {
     } else {
         Err("an interface name has 1 to 15 characters, without blanks, '/' and ':' (see: ip -br link)".into())
     }
+}
+
+/// Checks a collector; what it means is read again where it is used.
+pub(super) fn parse_collector(url: &str) -> Result<String, String> {
+    CollectorUrl::from_str(url).map(|_| url.into()).map_err(|error| {
+        // Option and value stand before this already.
+        let error = error.to_string();
+        error.strip_prefix(&format!("collector '{url}': ")).unwrap_or(&error).into()
+    })
 }
 
 /// Reads a power of two within a range.
