@@ -42,7 +42,9 @@ pub(crate) fn build(ebpf: &Path, programs: &[&str], features: &[&str]) {
         return;
     }
     let Some(toolchain) = find_toolchain() else {
-        fail("no Rust compiler with the sources of `core` was found (rustup's rust-src, or Debian's rust-web-src)")
+        fail(
+            "no Rust compiler with the sources of `core` was found (rustup's rust-src, or Debian's rust-web-src)",
+        )
     };
     if !Command::new("bpf-linker").arg("--version").output().is_ok_and(|output| output.status.success()) {
         fail("bpf-linker is not on the PATH");

@@ -5,7 +5,7 @@
 //! - [`Generator`]: millions of packets a second whose flows are known exactly
 //! - [`packets`]: single frames of any kind, and a socket to send them
 //! - [`V5Collector`]: what a collector understood, decoded by a crate that is not ours
-//! - [`Process`]: a program that is started, watched, signalled and ended
+//! - [`Process`], [`Probe`]: a program that is started, watched, signalled and ended, and the probe itself
 //!
 //! Everything is taken down when it is dropped, also when a test panics.
 #![warn(missing_docs)]
@@ -19,6 +19,7 @@ pub mod packet_socket;
 pub mod packets;
 pub mod pcap_file;
 mod privilege;
+mod probe;
 mod process;
 mod v5_collector;
 pub mod vectors;
@@ -28,5 +29,6 @@ pub use generator::{Generator, Network, Plan, Traffic, send_in_parallel};
 pub use link::{Link, LinkEnd};
 pub use namespace::Namespace;
 pub use privilege::require_root;
+pub use probe::{Ended, LedgerView, Probe};
 pub use process::{Process, http_get};
-pub use v5_collector::{Export, V5Collector, V5Record};
+pub use v5_collector::{Datagram, Export, V5Collector, V5Record};

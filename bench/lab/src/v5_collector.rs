@@ -29,13 +29,7 @@ const LARGEST: usize = 65_535;
 pub struct V5Collector {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
-    receiver: JoinHandle<Received>,
-}
-
-#[derive(Debug, Default)]
-struct Received {
-    octets: Vec<u8>,
-    datagrams: Vec<(SocketAddr, usize)>,
+    receiver: JoinHandle<Vec<Datagram>>,
 }
 
 /// One record as the collector understood it.
@@ -66,6 +60,15 @@ pub struct Export {
     pub datagrams: usize,
     /// For each exporting socket and engine, the records that its sequence has counted.
     pub sequences: BTreeMap<(SocketAddr, u8, u8), u32>,
+}
+
+/// One datagram as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Datagram {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Its payload.
+    pub octets: Vec<u8>,
 }
 
 impl V5Collector {
@@ -100,22 +103,28 @@ impl V5Collector {
     /// # Errors
     /// When a datagram is malformed, or a sequence number is not the expected one.
     pub fn finish(self) -> Result<Export> {
+        self.finish_raw().and_then(|datagrams| Export::decode(&datagrams))
+    }
+
+    /// Takes what has arrived, without looking into it.
+    ///
+    /// # Errors
+    /// When the receiving thread failed.
+    pub fn finish_raw(self) -> Result<Vec<Datagram>> {
         self.stop.store(true, Ordering::Release);
-        let received = self.receiver.join().map_err(|_| anyhow!("the receiving thread failed"))?;
-        Export::decode(&received)
+        self.receiver.join().map_err(|_| anyhow!("the receiving thread failed"))
     }
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Received {
-    let mut received = Received::default();
+fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<Datagram> {
+    let mut received = Vec::new();
     let mut buffer = vec![0; LARGEST];
     loop {
         // Read before the socket is found empty: what was sent before the stop is still taken.
         let stopping = stop.load(Ordering::Acquire);
         match socket.recv_from(&mut buffer) {
             Ok((length, from)) => {
-                received.octets.extend_from_slice(&buffer[..length]);
-                received.datagrams.push((from, length));
+                received.push(Datagram { from, octets: buffer[..length].to_vec() });
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 if stopping {
@@ -144,16 +153,17 @@ impl Export {
         self.records.iter().filter(move |record| record.engine.1 == engine_id)
     }
 
-    fn decode(received: &Received) -> Result<Self> {
+    /// Decodes datagrams in the order of their arrival.
+    ///
+    /// # Errors
+    /// When one is malformed, or a sequence number is not the expected one.
+    pub fn decode(datagrams: &[Datagram]) -> Result<Self> {
         let mut parser = NetflowParser::default();
-        let mut export = Self { datagrams: received.datagrams.len(), ..Self::default() };
-        let mut octets = received.octets.as_slice();
-        for (number, (from, length)) in received.datagrams.iter().enumerate() {
-            let (datagram, rest) = octets.split_at(*length);
-            octets = rest;
+        let mut export = Self { datagrams: datagrams.len(), ..Self::default() };
+        for (number, Datagram { from, octets }) in datagrams.iter().enumerate() {
             export
-                .add(&mut parser, *from, datagram)
-                .with_context(|| format!("datagram {number} from {from}, {length} octets"))?;
+                .add(&mut parser, *from, octets)
+                .with_context(|| format!("datagram {number} from {from}, {} octets", octets.len()))?;
         }
         Ok(export)
     }

@@ -47,8 +47,10 @@ impl Plan {
         let flow = self.first_flow.wrapping_add(position.flow);
         // Differs between flows and between the turns of one flow.
         let variation = flow.wrapping_mul(7).wrapping_add(position.turn.wrapping_mul(13));
-        let planned =
-            Planned { flow, length: self.shortest.wrapping_add(variation as u16 & self.length_mask) };
+        let planned = Planned {
+            flow,
+            length: self.shortest.wrapping_add((variation & 0xffff) as u16 & self.length_mask),
+        };
         position.flow = position.flow.wrapping_add(self.stride);
         if position.flow >= self.flows {
             position.flow = position.flow.wrapping_sub(self.flows);
@@ -65,5 +67,5 @@ impl Plan {
 #[inline(always)]
 #[must_use]
 pub(crate) fn source_port(flow: u32) -> u16 {
-    1024 | flow as u16 & 0x3fff
+    1024 | (flow & 0x3fff) as u16
 }
