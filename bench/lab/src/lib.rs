@@ -3,7 +3,7 @@
 //!
 //! - [`Namespace`], [`Link`]: network namespaces of our own, and cables between them
 //! - [`Generator`]: millions of packets a second whose flows are known exactly
-//! - [`packets`]: single frames of any kind, and a socket to send them
+//! - [`packets`], [`conversations`]: single frames of any kind, and a socket to send them
 //! - [`V5Collector`]: what a collector understood, decoded by a crate that is not ours
 //! - [`Process`], [`Probe`]: a program that is started, watched, signalled and ended, and the probe itself
 //!
@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod clock;
+pub mod conversations;
 mod flows;
 mod generator;
 mod link;
@@ -28,6 +29,7 @@ pub use flows::{FlowId, Flows, Sums, difference};
 pub use generator::{Generator, Network, Plan, Traffic, send_in_parallel};
 pub use link::{Link, LinkEnd};
 pub use namespace::Namespace;
+pub use packets::flows_of;
 pub use privilege::require_root;
 pub use probe::{Ended, LedgerView, Probe};
 pub use process::{Process, http_get};

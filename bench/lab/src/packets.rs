@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use crate::{FlowId, Flows, Sums};
+
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -63,6 +65,13 @@ impl Transport {
             Self::Udp { destination, .. } | Self::Tcp { destination, .. } => destination,
             Self::Icmp { kind, code, .. } => u16::from_be_bytes([kind, code]),
             Self::Other(_) => 0,
+        }
+    }
+
+    fn source_port(&self) -> u16 {
+        match *self {
+            Self::Udp { source, .. } | Self::Tcp { source, .. } => source,
+            Self::Icmp { .. } | Self::Other(_) => 0,
         }
     }
 
@@ -127,6 +136,19 @@ impl Packet {
     #[must_use]
     pub fn new(source: IpAddr, destination: IpAddr, transport: Transport) -> Self {
         Self { source, destination, transport, payload: Vec::new(), tos: 0, vlans: Vec::new() }
+    }
+
+    /// The flow it belongs to.
+    #[must_use]
+    pub fn id(&self) -> FlowId {
+        FlowId {
+            source: self.source,
+            destination: self.destination,
+            source_port: self.transport.source_port(),
+            destination_port: self.transport.destination_port(),
+            protocol: self.protocol(),
+            tos: self.tos,
+        }
     }
 
     /// Length of the IP packet.
@@ -235,6 +257,17 @@ impl Packet {
         frame.extend(packet);
         frame
     }
+}
+
+/// Packets and octets of every flow among `packets`.
+#[must_use]
+pub fn flows_of(packets: &[Packet]) -> Flows {
+    let mut flows = Flows::new();
+    for packet in packets {
+        let octets = u64::try_from(packet.ip_length()).unwrap_or(u64::MAX);
+        *flows.entry(packet.id()).or_default() += Sums { packets: 1, octets };
+    }
+    flows
 }
 
 fn v6(address: IpAddr) -> [u8; 16] {

@@ -35,9 +35,18 @@ impl Process {
     /// When it cannot be started.
     pub fn start<S: AsRef<OsStr>>(namespace: Option<&Namespace>, program: &str, args: &[S]) -> Result<Self> {
         let mut command = namespace.map_or_else(|| Command::new(program), |inside| inside.command(program));
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().with_context(|| format!("starting {program}"))?;
-        let name = program.rsplit('/').next().unwrap_or(program).to_owned();
+        command.args(args);
+        Self::spawn(program.rsplit('/').next().unwrap_or(program), command)
+    }
+
+    /// Starts a command that was prepared otherwise; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("starting {name}"))?;
+        let name = name.to_owned();
         let mut process = Self { name, printed: Default::default(), readers: Vec::new(), child };
         if let Some(pipe) = process.child.stdout.take() {
             process.keep(0, pipe);

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `make run`: the probe at work, on a cable between two network namespaces of its own.
+//!
+//! Traffic of several kinds goes in at one end; `probe run` meters the other end; `probe collect` shows
+//! what it exports; at the end stands the ledger. Nothing of the host's own network is touched.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::sleep,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use probe_lab::{
+    Link, Namespace, Process,
+    clock::Stopwatch,
+    conversations::{Hosts, arp_request},
+    http_get,
+    packet_socket::PacketSocket,
+    packets::Packet,
+};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    flag,
+};
+
+/// How long traffic is sent.
+const LASTS: Duration = Duration::from_secs(15);
+/// One round of traffic, then a rest.
+const ROUND: Duration = Duration::from_millis(500);
+const COLLECTOR: &str = "127.0.0.1:2055";
+const METRICS: &str = "127.0.0.1:9990";
+const READY: Duration = Duration::from_secs(30);
+const END: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    match demonstrate() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With standard error closed, the status must do.
+            writeln!(io::stderr(), "error: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demonstrate() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "making network namespaces and attaching XDP needs root; run `sudo env PATH=\"$PATH\" make run`"
+        );
+    }
+    let probe = probe_binary()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        flag::register(signal, Arc::clone(&stop)).context("catching signals, to clean up")?;
+    }
+    let screen = Screen { colour: io::stdout().is_terminal() };
+    screen.title("flowprobe: packets in, NetFlow out, every packet accounted for")?;
+    screen.say(
+        "
+   gen0 ─────── cable ───────▶ tap0                        127.0.0.1:2055
+   TCP, UDP, ICMP, IPv6,       probe run ── NetFlow v5 ──▶ probe collect
+   VLAN, fragments, ARP
+",
+    )?;
+    let link = Link::new("demo", 1).context("making the cable")?;
+    screen.say(&format!(
+        "Two network namespaces, {} and {}, are joined by a cable. The host's own network is not touched.",
+        link.sender.namespace.name(),
+        link.metered.namespace.name()
+    ))?;
+    let here = &link.metered.namespace;
+    let mut collect = start(&probe, here, &["collect", "--listen", &format!("udp://{COLLECTOR}")], &screen)?;
+    let options = ["--idle-timeout", "2s", "--active-timeout", "5s", "--harvest-interval", "200ms"];
+    let mut run = vec!["run", "--iface", "tap0", "--collector", COLLECTOR, "--metrics", METRICS];
+    run.extend(options);
+    let mut run = start(&probe, here, &run, &screen)?;
+    let metrics: SocketAddr = METRICS.parse()?;
+    run.wait_ready(here, metrics, "/readyz", READY)?;
+
+    screen.title(&format!(
+        "Flows as the collector receives them ({} s, Ctrl-C ends sooner)",
+        LASTS.as_secs()
+    ))?;
+    let mut feed = Feed { screen, shown: 0 };
+    let sent = send_traffic(&link, &stop, || feed.show(&collect.stdout()))?;
+    let scraped = scrape(here, metrics).context("asking the probe for its metrics")?;
+
+    // The probe first: what it flushes still reaches the collector.
+    run.signal(Signal::SIGTERM)?;
+    let status = run.wait(END)?;
+    sleep(Duration::from_millis(300));
+    collect.signal(Signal::SIGTERM)?;
+    collect.wait(END)?;
+    feed.show(&collect.stdout())?;
+    ensure!(status.success(), "the probe ended with {status}; it said:\n{}", run.stderr());
+
+    let screen = feed.screen;
+    screen.title(&format!(
+        "Metrics, as Prometheus reads them from http://{METRICS}/metrics a moment before the end"
+    ))?;
+    screen.say(scraped.trim_end())?;
+    let stderr = run.stderr();
+    let ledger = stderr.find("Ledger ").map(|at| &stderr[at..]);
+    let ledger = ledger.with_context(|| format!("the probe printed no ledger; it said:\n{stderr}"))?;
+    screen.title("The probe's ledger, printed at its end")?;
+    screen.say(ledger.trim_end())?;
+    screen.say(&format!(
+        "\n{sent} frames were sent. IPv6 flows cannot be said in NetFlow v5 and are counted as not representable;\n\
+         ARP carries no IP packet; the later fragments have no ports. Nothing is left out in silence."
+    ))?;
+    screen.title("On a real interface: make run IFACE=eth1 COLLECTOR=192.0.2.10:2055")?;
+    Ok(())
+}
+
+/// The probe that was built with this program.
+fn probe_binary() -> Result<PathBuf> {
+    let here = std::env::current_exe().context("finding the directory of this program")?;
+    let probe = here.with_file_name("probe");
+    ensure!(
+        probe.is_file(),
+        "there is no {}; build it with `cargo build --release -p probe-user`",
+        probe.display()
+    );
+    Ok(probe)
+}
+
+/// Starts the probe with a subcommand, out of reach of the terminal's Ctrl-C: it is ended in order instead.
+fn start(probe: &std::path::Path, inside: &Namespace, args: &[&str], screen: &Screen) -> Result<Process> {
+    screen.say(&format!("$ probe {}", args.join(" ")))?;
+    let mut command = inside.command(&probe.to_string_lossy());
+    command.args(args).process_group(0);
+    Process::spawn("probe", command)
+}
+
+/// A few lines of the probe's metrics.
+fn scrape(inside: &Namespace, address: SocketAddr) -> Result<String> {
+    const SHOWN: [&str; 5] = [
+        "flowprobe_received_packets_total",
+        "flowprobe_metered_packets_total",
+        "flowprobe_flows_live",
+        "flowprobe_flows_expired_total",
+        "flowprobe_ledger_imbalance_packets",
+    ];
+    let (status, body) = http_get(Some(inside), address, "/metrics")?;
+    ensure!(status == 200, "it answered with status {status}");
+    let lines = body.lines().filter(|line| SHOWN.iter().any(|name| line.starts_with(name)));
+    Ok(lines.filter(|line| !line.ends_with(" 0") || line.contains("imbalance")).fold(
+        String::new(),
+        |mut text, line| {
+            text.push_str(line);
+            text.push('\n');
+            text
+        },
+    ))
+}
+
+/// Sends rounds of traffic until the time is over or somebody stops it; returns the number of frames.
+fn send_traffic(link: &Link, stop: &AtomicBool, mut meanwhile: impl FnMut() -> Result<()>) -> Result<u64> {
+    let socket = PacketSocket::open(&link.sender)?;
+    let watch = Stopwatch::start();
+    let mut sent = 0;
+    for round in 0u16.. {
+        if stop.load(Ordering::Relaxed) || watch.elapsed() >= LASTS {
+            break;
+        }
+        for frame in frames(round) {
+            socket.send(&frame)?;
+            sent += 1;
+        }
+        let rest = watch.elapsed() + ROUND;
+        while watch.elapsed() < rest && !stop.load(Ordering::Relaxed) {
+            meanwhile()?;
+            sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(sent)
+}
+
+/// The frames of one round: some kinds every time, some now and then, so that flows of all kinds and
+/// ages come.
+fn frames(round: u16) -> Vec<Vec<u8>> {
+    let [_, low] = round.to_be_bytes();
+    let port = 40_000 + round;
+    let client = Ipv4Addr::new(192, 0, 2, 10 + low % 20);
+    let web = Hosts::new(client, Ipv4Addr::new(198, 51, 100, 80));
+    let dns = Hosts::new(client, Ipv4Addr::new(198, 51, 100, 53));
+    let phone =
+        Hosts::new(Ipv4Addr::new(192, 0, 2, 70), Ipv4Addr::new(198, 51, 100, 71)).in_vlan(100).with_tos(0xb8);
+    let mut packets: Vec<Packet> = dns.query(port, 53, 34, 120);
+    // One call that goes on all the time: the active timeout exports it piece by piece.
+    packets.extend(phone.stream(16_384, 16_386, 25, 172));
+    match round % 4 {
+        0 => packets.extend(web.download(port, 443, 20_000 + 3000 * usize::from(low))),
+        1 => packets.extend(dns.ping(3)),
+        2 => packets.extend(web.in_vlan(200).download(port, 80, 4000)),
+        _ => {
+            let v6 = Hosts::new(
+                Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10 + u16::from(low)),
+                Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x80),
+            );
+            packets.extend(v6.download(port, 443, 9000));
+        }
+    }
+    let mut frames: Vec<Vec<u8>> = packets.iter().map(Packet::frame).collect();
+    if round % 5 == 0 {
+        frames.push(arp_request(client, Ipv4Addr::new(192, 0, 2, 1)));
+    }
+    if round % 6 == 3 {
+        let large = Hosts::new(client, Ipv4Addr::new(198, 51, 100, 123)).stream(port, 5000, 1, 4000);
+        frames.extend(large.iter().flat_map(|packet| packet.fragments(1480)));
+    }
+    frames
+}
+
+/// What `probe collect` prints, line by line as it comes.
+struct Feed {
+    screen: Screen,
+    shown: usize,
+}
+
+impl Feed {
+    fn show(&mut self, printed: &str) -> Result<()> {
+        if let Some(new) = printed.get(self.shown..).filter(|new| !new.is_empty()) {
+            self.screen.say(new.trim_end())?;
+            self.shown = printed.len();
+        }
+        Ok(())
+    }
+}
+
+/// Standard output, with titles in bold on a terminal.
+struct Screen {
+    colour: bool,
+}
+
+impl Screen {
+    fn title(&self, text: &str) -> Result<()> {
+        let (on, off) = if self.colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        self.say(&format!("\n{on}{text}{off}"))
+    }
+
+    fn say(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("writing to standard output")
+    }
+}
