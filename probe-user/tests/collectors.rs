@@ -4,7 +4,6 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
@@ -19,6 +18,7 @@ use probe_lab::{
     difference, flows_of,
     packet_socket::PacketSocket,
     packets::{Packet, Transport},
+    pcap_file::{PcapFormat, PcapWriter},
     require_root,
 };
 use serde_json::Value;
@@ -190,21 +190,16 @@ fn wait_for_port(namespace: &Namespace, port: u16) {
     assert!(there, "nobody listens on UDP port {port}");
 }
 
-/// Writes datagrams as a capture file of IP packets.
+/// Writes datagrams as a capture file.
 fn write_pcap(path: &Path, datagrams: &[Datagram]) {
-    const RAW_IP: u32 = 101;
-    let mut file = File::create(path).unwrap();
-    let header = [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, RAW_IP];
-    file.write_all(&header.map(u32::to_le_bytes).concat()).unwrap();
-    for (second, Datagram { from, octets }) in (1_700_000_000u32..).zip(datagrams) {
-        let to = Ipv4Addr::LOCALHOST.into();
+    let mut file = PcapWriter::new(File::create(path).unwrap(), PcapFormat::default()).unwrap();
+    for (number, Datagram { from, octets }) in (1..).zip(datagrams) {
         let transport = Transport::Udp { source: from.port(), destination: TSHARK };
-        let packet = Packet { payload: octets.clone(), ..Packet::new(from.ip(), to, transport) };
-        let frame = packet.frame();
-        let packet = &frame[14..];
-        let length = u32::try_from(packet.len()).unwrap();
-        file.write_all(&[second, 0, length, length].map(u32::to_le_bytes).concat()).unwrap();
-        file.write_all(packet).unwrap();
+        let packet = Packet {
+            payload: octets.clone(),
+            ..Packet::new(from.ip(), Ipv4Addr::LOCALHOST.into(), transport)
+        };
+        file.write(number * 1_000_000_000, &packet.frame()).unwrap();
     }
 }
 
