@@ -109,7 +109,7 @@ fn six_million_packets_in_a_hundred_thousand_flows() {
         send_in_parallel(&bench.link, &mut generators, BURST).unwrap();
         sleep(Duration::from_millis(pause));
     }
-    let harvests = probe.metric("flowprobe_harvest_duration_seconds_count").unwrap();
+    let harvests = probe.metric("flowprobe_harvest_duration_seconds_count", "").unwrap();
     assert!(harvests >= 5.0, "only {harvests} harvests");
     let ended = stop(probe, &bench.link);
     let sent = sent(&generators);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -73,44 +73,47 @@ impl<'a> Probe<'a> {
         &mut self.process
     }
 
-    /// Sum of the values of all series of a metric.
+    /// Sum over a metric's series that carry `label`, such as `reason="idle"` (empty: all of them).
     ///
     /// # Errors
-    /// When the probe does not answer, or has no such metric.
-    pub fn metric(&self, name: &str) -> Result<f64> {
+    /// When the probe does not answer, or has no such series.
+    pub fn metric(&self, name: &str, label: &str) -> Result<f64> {
         let (_, body) = http_get(Some(self.namespace), self.metrics, "/metrics")?;
         let values: Vec<f64> = body
             .lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter(|line| line.contains(label))
             .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
             .collect();
-        if values.is_empty() {
-            return Err(anyhow::anyhow!("no metric {name} in:\n{body}"));
-        }
+        ensure!(!values.is_empty(), "no metric {name} {label} in:\n{body}");
         Ok(values.iter().sum())
     }
 
-    /// Waits until a metric satisfies `condition`.
+    /// Waits until the sum over a metric's series that carry `label` (empty: all of them) satisfies
+    /// `condition`.
     ///
     /// # Errors
     /// When it does not within `timeout`, with its last value.
     pub fn wait_for_metric(
         &self,
         name: &str,
+        label: &str,
         timeout: Duration,
         mut condition: impl FnMut(f64) -> bool,
     ) -> Result<f64> {
         let mut last = None;
         let met = wait_until(timeout, || {
-            last = self.metric(name).ok();
+            last = self.metric(name, label).ok();
             last.is_some_and(&mut condition)
         });
         match last {
             Some(value) if met => Ok(value),
-            _ => Err(anyhow::anyhow!(
-                "{name} is {last:?} after {timeout:?}; the probe said:\n{}",
-                self.process.stderr()
-            )),
+            _ => {
+                bail!(
+                    "{name} {label} is {last:?} after {timeout:?}; the probe said:\n{}",
+                    self.process.stderr()
+                )
+            }
         }
     }
 
