@@ -4,6 +4,7 @@
 mod build_object;
 
 fn main() {
-    let features: &[&str] = if std::env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() { &["log"] } else { &[] };
+    let features: &[&str] =
+        if std::env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() { &["log"] } else { &[] };
     build_object::build(std::path::Path::new("../probe-ebpf"), &["probe"], features);
 }

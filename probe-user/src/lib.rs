@@ -13,17 +13,17 @@
 //! - [`collect`]: datagrams received
 //!
 //! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`].
-pub mod net;
-pub mod kernel;
 pub mod capture;
+pub mod cli;
+pub mod collect;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod export;
 pub mod flow;
 pub mod harvest;
+pub mod kernel;
+pub mod net;
 pub mod queue;
-pub mod export;
-pub mod collect;
-pub mod cli;
-pub mod config;
-pub mod telemetry;
-pub mod commands;
-pub mod error;
 pub mod runtime;
+pub mod telemetry;

@@ -25,8 +25,8 @@ const WAIT: Duration = Duration::from_millis(100);
 /// When it cannot listen, receive or write.
 pub fn collect(options: &CollectOptions) -> Result<(), ProbeError> {
     log::start(&options.log)?;
-    let signals = Signals::listen()
-        .map_err(|error| ProbeError::host("cannot listen to signals").because(error))?;
+    let signals =
+        Signals::listen().map_err(|error| ProbeError::host("cannot listen to signals").because(error))?;
     let format = match options.format {
         CollectFormat::Text => OutputFormat::Text,
         CollectFormat::Json => OutputFormat::Json,

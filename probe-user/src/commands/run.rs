@@ -16,8 +16,8 @@ use crate::{
 /// What stopped it.
 pub fn run(options: RunOptions) -> Result<(), ProbeError> {
     log::start(&options.log)?;
-    let signals = Signals::listen()
-        .map_err(|error| ProbeError::host("cannot listen to signals").because(error))?;
+    let signals =
+        Signals::listen().map_err(|error| ProbeError::host("cannot listen to signals").because(error))?;
     let path = options.output.ledger.clone();
     let ledger = Probe::start(options)?.run(&signals)?;
     // With standard error closed, the file must do.

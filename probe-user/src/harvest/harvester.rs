@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use probe_common::{Counters, Slot};
 
-use super::{HarvestReport, Imbalance, Outlet, SharedReport, swap::{EpochEnd, Swap}};
+use super::{
+    HarvestReport, Imbalance, Outlet, SharedReport,
+    swap::{EpochEnd, Swap},
+};
 use crate::{
     flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, Totals},
     kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
@@ -189,7 +192,11 @@ impl Harvester {
             }
             Swap::Waiting => (Swap::Waiting, false),
             Swap::Reading { heads } => {
-                if self.read_quiet(moment) { (Swap::Reading { heads }, true) } else { (Swap::CatchingUp { heads }, true) }
+                if self.read_quiet(moment) {
+                    (Swap::Reading { heads }, true)
+                } else {
+                    (Swap::CatchingUp { heads }, true)
+                }
             }
             Swap::CatchingUp { heads } => {
                 if self.rings.iter().zip(&heads).all(|(ring, head)| ring.tail() >= *head) {
@@ -319,7 +326,11 @@ impl Harvester {
         let ahead = |part: fn(&Totals) -> u64| {
             (0..2).map(|epoch| part(&self.merged[epoch]) - part(&self.complete[epoch])).sum()
         };
-        report.ahead = Totals { flows: 0, packets: ahead(|totals| totals.packets), octets: ahead(|totals| totals.octets) };
+        report.ahead = Totals {
+            flows: 0,
+            packets: ahead(|totals| totals.packets),
+            octets: ahead(|totals| totals.octets),
+        };
         report.live = self.table.live();
         report.capacity = self.table.capacity() as u64;
         report.created = self.table.created();

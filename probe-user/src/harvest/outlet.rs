@@ -19,7 +19,12 @@ impl Outlet {
     /// An outlet into `queue`.
     #[must_use]
     pub fn new(queue: Producer<FlowRecord>) -> Self {
-        Self { queue, pending: Vec::with_capacity(8192), exported: Totals::default(), lost: Totals::default() }
+        Self {
+            queue,
+            pending: Vec::with_capacity(8192),
+            exported: Totals::default(),
+            lost: Totals::default(),
+        }
     }
 
     /// Where the flow table puts its records.

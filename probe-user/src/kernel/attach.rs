@@ -2,12 +2,12 @@
 //! program → interface. The attachment is a BPF link: the kernel undoes it when the probe ends, however
 //! it ends.
 
-use aya::programs::{
-    ProgramError, Xdp, XdpMode as AyaMode,
-    links::FdLink,
-};
+use aya::programs::{ProgramError, Xdp, XdpMode as AyaMode, links::FdLink};
 
-use super::{KernelError, loader::{chain, os_error}};
+use super::{
+    KernelError,
+    loader::{chain, os_error},
+};
 
 /// Where in the kernel the program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,9 +79,8 @@ impl Attachment {
 
 fn link(program: &mut Xdp, interface: &str, index: u32, mode: XdpMode) -> Result<FdLink, KernelError> {
     let flags = if mode == XdpMode::Native { AyaMode::Driver } else { AyaMode::Skb };
-    let id = program
-        .attach_to_if_index(index, flags)
-        .map_err(|error| attach_error(&error, interface, mode))?;
+    let id =
+        program.attach_to_if_index(index, flags).map_err(|error| attach_error(&error, interface, mode))?;
     let link = program.take_link(id).map_err(|error| attach_error(&error, interface, mode))?;
     // aya falls back to netlink where links are refused; such an attachment would outlive a crash.
     FdLink::try_from(link).map_err(|_| KernelError::Attach {

@@ -52,7 +52,9 @@ pub enum KernelError {
         what: String,
     },
     /// No such interface.
-    #[error("attaching to interface {interface}: there is no such interface; `ip -brief link` lists those there are")]
+    #[error(
+        "attaching to interface {interface}: there is no such interface; `ip -brief link` lists those there are"
+    )]
     NoInterface {
         /// Its name.
         interface: String,

@@ -16,6 +16,7 @@ use crate::net::{Link, Role};
 
 use super::{
     Attachment, Barrier, CacheReader, CounterReader, KernelError, SharedArray, Sizing, SpillReader, XdpMode,
+    log::KernelLog,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe.o"));
@@ -40,6 +41,7 @@ pub struct LoadedProgram {
     options: KernelOptions,
     own_export: HashMap<MapData, OwnExportKey, u32>,
     control: Arc<SharedArray<Control>>,
+    log: KernelLog,
 }
 
 /// The parts of the maps that the harvester reads.
@@ -76,13 +78,14 @@ impl LoadedProgram {
             .map_max_entries(map_name::COUNTERS, sizing.cpus * 2)
             .load(OBJECT)
             .map_err(|error| load_error(&error, sizing))?;
+        let log = KernelLog::open(&mut ebpf)?;
         for (role, _) in PROGRAMS {
             xdp(&mut ebpf, role)?.load().map_err(|error| program_error(&error))?;
         }
         let own_export = HashMap::try_from(take(&mut ebpf, map_name::OWN_EXPORT)?)
             .map_err(|_| mismatch(map_name::OWN_EXPORT))?;
         let control = Arc::new(map_array(&mut ebpf, map_name::CONTROL, 1)?);
-        Ok(Self { ebpf, options, own_export, control })
+        Ok(Self { ebpf, options, own_export, control, log })
     }
 
     /// What the program was loaded with.
@@ -122,8 +125,8 @@ impl LoadedProgram {
     pub fn barrier(&mut self) -> Result<Barrier, KernelError> {
         let outer = ArrayOfMaps::try_from(take(&mut self.ebpf, map_name::BARRIER)?)
             .map_err(|_| mismatch(map_name::BARRIER))?;
-        let inner = Array::try_from(take(&mut self.ebpf, "BARRIER_INNER")?)
-            .map_err(|_| mismatch("BARRIER_INNER"))?;
+        let inner =
+            Array::try_from(take(&mut self.ebpf, "BARRIER_INNER")?).map_err(|_| mismatch("BARRIER_INNER"))?;
         Ok(Barrier::new(outer, inner))
     }
 
@@ -151,6 +154,11 @@ impl LoadedProgram {
             .word32(0, std::mem::offset_of!(Control, own_exports))
             .store(u32::try_from(streams.len()).unwrap_or(u32::MAX), std::sync::atomic::Ordering::Release);
         Ok(())
+    }
+
+    /// Shows what the program has logged since the last call, in builds with the feature `kernel-log`.
+    pub fn show_log(&mut self) {
+        self.log.show();
     }
 
     /// The program, for `BPF_PROG_TEST_RUN`.

@@ -14,6 +14,7 @@ mod cache_reader;
 mod counter_reader;
 mod error;
 mod loader;
+mod log;
 mod shared_memory;
 mod sizing;
 mod spill_reader;

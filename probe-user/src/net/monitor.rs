@@ -43,10 +43,8 @@ impl LinkMonitor {
     /// # Errors
     /// When netlink fails.
     pub fn new(links: &[Link]) -> io::Result<Self> {
-        let watched = links
-            .iter()
-            .map(|link| Watched { name: link.name.clone(), link: Some(link.clone()) })
-            .collect();
+        let watched =
+            links.iter().map(|link| Watched { name: link.name.clone(), link: Some(link.clone()) }).collect();
         Ok(Self { socket: netlink::listen()?, watched })
     }
 

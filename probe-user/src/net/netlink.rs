@@ -3,9 +3,7 @@
 
 use std::io;
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -49,7 +47,9 @@ pub(super) fn each(mut octets: &[u8], mut take: impl FnMut(RouteNetlinkMessage))
             .first_chunk::<4>()
             .and_then(|length| usize::try_from(u32::from_ne_bytes(*length)).ok())
             .filter(|length| (16..=octets.len()).contains(length))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a netlink message with a wrong length"))?;
+            .ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "a netlink message with a wrong length")
+            })?;
         // A message that this crate cannot read (a newer kernel's) is skipped, not fatal.
         if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&octets[..length]) {
             match message.payload {

@@ -48,7 +48,10 @@ pub struct RoleChoice {
 pub fn choose(link: &Link, links: &[Link]) -> io::Result<RoleChoice> {
     let host = |why: String| Ok(RoleChoice { role: Role::Host, why });
     let name_of = |index: u32| {
-        links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
+        links
+            .iter()
+            .find(|link| link.index == index)
+            .map_or_else(|| index.to_string(), |link| link.name.clone())
     };
     if link.loopback {
         return host("it is the loopback interface".to_owned());

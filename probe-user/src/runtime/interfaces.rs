@@ -136,7 +136,9 @@ impl Interfaces {
         let Some(entry) = self.metered.iter_mut().find(|entry| entry.link.name == *name) else { return };
         match change {
             LinkChange::Gone { index, .. } => {
-                warn!("interface {name} is gone; its flows are exported, metering resumes when it comes back");
+                warn!(
+                    "interface {name} is gone; its flows are exported, metering resumes when it comes back"
+                );
                 entry.attachment = None;
                 entry.link.up = false;
                 out.push(Consequence::Flush(*index));
@@ -158,7 +160,10 @@ impl Interfaces {
                 match entry.attach(program, mode) {
                     Ok(()) => info!("interface {name} is back with index {}; metering resumes", link.index),
                     Err(error) => {
-                        tracing::error!("interface {name} is back, but cannot be metered: {}", error.report());
+                        tracing::error!(
+                            "interface {name} is back, but cannot be metered: {}",
+                            error.report()
+                        );
                     }
                 }
             }

@@ -85,7 +85,10 @@ impl Observer {
             interfaces: self.interfaces(),
             cpus: cpus(&report),
             steered_packets: 0,
-            queue_full: PacketsOctets { packets: report.queue_full.packets, octets: report.queue_full.octets },
+            queue_full: PacketsOctets {
+                packets: report.queue_full.packets,
+                octets: report.queue_full.octets,
+            },
             exported: PacketsOctets { packets: report.exported.packets, octets: report.exported.octets },
             live: PacketsOctets { packets: report.live.packets, octets: report.live.octets },
             flows: metrics::Flows {
@@ -192,11 +195,7 @@ fn cpus(report: &HarvestReport) -> Vec<metrics::Cpu> {
         .collect()
 }
 
-fn reasons<T: Copy>(
-    all: &[T],
-    name: impl Fn(T) -> &'static str,
-    count: impl Fn(usize) -> u64,
-) -> Reasons {
+fn reasons<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str, count: impl Fn(usize) -> u64) -> Reasons {
     let counts: Vec<(&'static str, u64)> =
         all.iter().enumerate().map(|(i, reason)| (name(*reason), count(i))).collect();
     Reasons::new(&counts)

@@ -137,10 +137,7 @@ impl Probe {
         let (producer, consumer) = queue::ring(plan.queue);
         let durations = Arc::new(HistogramCounters::default());
         let harvester = Harvester::new(
-            HarvestOptions {
-                interval: options.resource.harvest_interval,
-                durations: Arc::clone(&durations),
-            },
+            HarvestOptions { interval: options.resource.harvest_interval, durations: Arc::clone(&durations) },
             readers,
             barrier,
             table,
@@ -165,7 +162,12 @@ impl Probe {
             durations,
             export: exporter.stats(),
             interfaces: interfaces.status(),
-            drops_before: options.interface.iface.iter().map(|name| (name.clone(), nic_drops(name))).collect(),
+            drops_before: options
+                .interface
+                .iface
+                .iter()
+                .map(|name| (name.clone(), nic_drops(name)))
+                .collect(),
             queue_capacity: plan.queue as u64,
             started,
             configured: Arc::clone(&configured),
@@ -232,6 +234,7 @@ impl Probe {
             }
         }
         self.tell_own_exports()?;
+        self.program.show_log();
         if self.watch.look(clock::now().now) {
             notify(&[NotifyState::Watchdog]);
         }
@@ -257,7 +260,9 @@ impl Probe {
                     self.harvester.command(Command::SetExpiry(expiry));
                 }
                 for name in &changes.need_restart {
-                    warn!("configuration read again: {name} has changed, which takes effect at the next start");
+                    warn!(
+                        "configuration read again: {name} has changed, which takes effect at the next start"
+                    );
                 }
                 info!("configuration read again: {}", changes.summary());
                 self.options.flow = changes.flow;

@@ -70,7 +70,8 @@ fn compare(old: &RunOptions, new: &RunOptions) -> Result<Changes, ProbeError> {
     flow.idle_timeout = new.flow.idle_timeout;
     flow.active_timeout = new.flow.active_timeout;
     flow.tcp_end = new.flow.tcp_end;
-    let expiry = ExpiryOptions { idle: flow.idle_timeout, active: flow.active_timeout, tcp_end: flow.tcp_end };
+    let expiry =
+        ExpiryOptions { idle: flow.idle_timeout, active: flow.active_timeout, tcp_end: flow.tcp_end };
     Ok(Changes { expiry: (!live.is_empty()).then_some(expiry), flow, need_restart })
 }
 
