@@ -24,10 +24,6 @@ impl Random {
 
     /// The next number below `bound`, without a bias that matters here.
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the product of 64 bits and a bound, shifted by 64, is below the bound"
-    )]
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }

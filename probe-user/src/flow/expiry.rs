@@ -30,10 +30,15 @@ pub struct ExpiryOptions {
     pub tcp_end: bool,
 }
 
-/// The rules in the units of the table.
+/// The rules, in the units of the table: they are asked for every slot.
 #[derive(Clone, Copy)]
 pub(super) struct Expiry {
     pub(super) options: ExpiryOptions,
+    idle_ns: u64,
+    linger_ns: u64,
+    active_ns: u64,
+    /// FIN and RST, or nothing.
+    end_flags: u16,
 }
 
 /// The first instant at which a flow is over if nothing more is seen of it, and why.
@@ -44,22 +49,33 @@ pub(super) struct Deadline {
 }
 
 impl Expiry {
+    pub(super) fn new(options: ExpiryOptions) -> Self {
+        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            options,
+            idle_ns: nanoseconds(options.idle),
+            linger_ns: nanoseconds(options.idle.min(TCP_LINGER)),
+            active_ns: nanoseconds(options.active),
+            end_flags: if options.tcp_end { FIN | RST } else { 0 },
+        }
+    }
+
     /// Whether a FIN or RST was seen.
     #[inline(always)]
     pub(super) fn has_ended(&self, flow: &Flow) -> bool {
-        self.options.tcp_end && flow.tcp_flags() & (FIN | RST) != 0 && flow.key().protocol() == TCP
+        flow.tcp_flags() & self.end_flags != 0 && flow.key().protocol() == TCP
     }
 
     /// When the flow is over. Idle means longer than the timeout, active as long as the timeout.
     #[inline(always)]
     pub(super) fn deadline(&self, flow: &Flow) -> Deadline {
-        let (quiet, reason) = if self.has_ended(flow) {
-            (self.options.idle.min(TCP_LINGER), EndReason::End)
+        let (quiet_ns, reason) = if self.has_ended(flow) {
+            (self.linger_ns, EndReason::End)
         } else {
-            (self.options.idle, EndReason::Idle)
+            (self.idle_ns, EndReason::Idle)
         };
-        let quiet = Timestamp((flow.last + quiet).0.saturating_add(1));
-        let active = flow.first + self.options.active;
+        let quiet = Timestamp(flow.last.0.saturating_add(quiet_ns).saturating_add(1));
+        let active = Timestamp(flow.first.0.saturating_add(self.active_ns));
         if quiet <= active {
             Deadline { at: quiet, reason }
         } else {

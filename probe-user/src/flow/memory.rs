@@ -14,7 +14,7 @@ use std::{
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use super::{slab::Flow, wheel::Link};
+use super::{index::Bucket, slab::Flow, wheel::Link};
 
 /// Types that may live in a [`Mapping`].
 ///
@@ -23,8 +23,8 @@ use super::{slab::Flow, wheel::Link};
 /// All bits zero must be a valid value, and the type must not need dropping.
 pub(super) unsafe trait Zeroed {}
 
-// SAFETY: an integer.
-unsafe impl Zeroed for u64 {}
+// SAFETY: integers alone.
+unsafe impl Zeroed for Bucket {}
 // SAFETY: integers alone.
 unsafe impl Zeroed for Flow {}
 // SAFETY: integers alone.
@@ -134,6 +134,9 @@ fn parse_available(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // SAFETY: an integer.
+    unsafe impl Zeroed for u64 {}
 
     #[test]
     fn a_mapping_is_zeroed_writable_and_as_long_as_asked() {

@@ -161,6 +161,12 @@ impl Slab {
         self.live
     }
 
+    /// What lies at a place, if there is such a place.
+    #[inline(always)]
+    pub(super) fn get(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(id as usize)
+    }
+
     #[inline(always)]
     pub(super) fn prefetch(&self, id: FlowId) {
         prefetch(&self.flows, id as usize);

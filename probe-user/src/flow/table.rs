@@ -174,7 +174,7 @@ impl FlowTable {
             index: Index::new(capacity).map_err(refused)?,
             slab: Slab::new(capacity).map_err(refused)?,
             wheel: Wheel::new(capacity, start).map_err(refused)?,
-            expiry: Expiry { options: ExpiryOptions { idle, active, tcp_end } },
+            expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end }),
             key_mask,
             seed,
             capacity,
@@ -218,7 +218,7 @@ impl FlowTable {
     /// Changes them. Live flows follow the new ones from the next step of the timer on.
     pub fn set_options(&mut self, options: ExpiryOptions) {
         if options != self.expiry.options {
-            self.expiry.options = options;
+            self.expiry = Expiry::new(options);
             self.wheel.look_at_all();
         }
     }
@@ -232,15 +232,13 @@ impl FlowTable {
                 *tag = self.tag(&item.key());
                 self.index.prefetch(*tag);
             }
-            let mut candidates = [None; BATCH];
-            for (candidate, &tag) in candidates.iter_mut().zip(&tags[..items.len()]) {
-                *candidate = self.index.find(tag, |_| true);
-                if let Some(id) = *candidate {
-                    self.slab.prefetch(id);
-                }
+            let mut guesses = [FlowId::MAX; BATCH];
+            for (guess, &tag) in guesses.iter_mut().zip(&tags[..items.len()]) {
+                *guess = self.index.guess(tag);
+                self.slab.prefetch(*guess);
             }
-            for ((item, &tag), &candidate) in items.iter().zip(&tags).zip(&candidates) {
-                self.merge_one(item, tag, candidate, moment, out);
+            for ((item, &tag), &guess) in items.iter().zip(&tags).zip(&guesses) {
+                self.merge_one(item, tag, guess, moment, out);
             }
         }
     }
@@ -320,7 +318,7 @@ impl FlowTable {
         &mut self,
         item: &M,
         tag: u32,
-        candidate: Option<FlowId>,
+        guess: FlowId,
         moment: Moment,
         out: &mut Vec<FlowRecord>,
     ) {
@@ -339,14 +337,16 @@ impl FlowTable {
         };
         self.live_packets += seen.packets;
         self.live_octets += seen.octets;
-        // The candidate may be another flow with the same tag, or have left since it was looked up; then
-        // the index is asked again. Nothing but the whole key decides.
-        let id = match candidate {
-            Some(id) if self.slab[id].is_for(&key, self.key_mask) => id,
-            _ => match self.index.find(tag, |id| self.slab[id].is_for(&key, self.key_mask)) {
+        // The guess may be another flow with the same tag, or have left since; then the index is asked.
+        // Nothing but the whole key decides.
+        let is_it = |id| self.slab.get(id).is_some_and(|flow| flow.is_for(&key, self.key_mask));
+        let id = if is_it(guess) {
+            guess
+        } else {
+            match self.index.find(tag, is_it) {
                 Some(id) => id,
                 None => return self.create(&key, &seen, tag, moment, out),
-            },
+            }
         };
         let flow = &mut self.slab[id];
         if let Some(reason) = self.expiry.reason_before(flow, &seen) {
