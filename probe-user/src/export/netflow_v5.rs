@@ -32,7 +32,7 @@ const MAX_UPTIME_MS: u64 = (1 << 31) - 1;
 const LEAD_MS: u64 = 24 * 3600 * 1000;
 /// Last millisecond that `unix_secs` can tell: in February 2106.
 const MAX_UNIX_MS: u64 = (1 << 32) * 1000 - 1;
-/// Most records that one flow is split into: 2^48 octets, an hour at 600 Gb/s.
+/// Most records that one flow is split into: just below 2^48 octets, an hour at 600 Gb/s.
 const MAX_PIECES: u64 = 1 << 16;
 
 const ICMP: u8 = 1;

@@ -63,7 +63,7 @@ impl DropReason {
 pub enum NotRepresentable {
     /// An IPv6 flow in NetFlow v5.
     Ipv6 = 0,
-    /// More than 2^48 packets or octets in one record.
+    /// 2^48 packets or octets, or more, in one record.
     Counter = 1,
 }
 
