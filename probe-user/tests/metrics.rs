@@ -264,3 +264,16 @@ fn promtool_has_nothing_to_say() {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
+
+#[test]
+fn every_metric_of_the_alerts_is_emitted() {
+    let alerts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/alerts.yml");
+    let alerts = std::fs::read_to_string(alerts).unwrap();
+    let text = at_start().encode();
+    let words = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let names: std::collections::BTreeSet<_> = words.filter(|word| word.starts_with("flowprobe_")).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(text.contains(&format!("# TYPE {name} ")), "{name} is in no scrape");
+    }
+}

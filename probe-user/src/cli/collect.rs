@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{LogOptions, UdpListen, duration::duration_within, values::number_within};
+use super::{LogOptions, UdpListen, duration::duration_within, parsers::number_within};
 
 /// How received records are shown.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,9 @@
 mod bytes;
 mod collect;
 mod duration;
+mod log;
 mod options;
+mod parsers;
 mod replay;
 mod run;
 mod values;
@@ -19,13 +21,11 @@ use clap::{Args, Parser, Subcommand};
 pub use bytes::{format_bytes, parse_bytes};
 pub use collect::{CollectFormat, CollectOptions};
 pub use duration::{format_duration, parse_duration};
+pub use log::{LogFormat, LogLevel, LogOptions};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
 pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
-pub use values::{
-    CorePlan, KeyField, LogFormat, LogLevel, LogOptions, MetricsAddress, PrintFormat, RecordFormat, Role,
-    UdpListen, XdpMode,
-};
+pub use values::{CorePlan, KeyField, MetricsAddress, PrintFormat, RecordFormat, Role, UdpListen, XdpMode};
 
 /// The whole command line.
 #[derive(Parser, Clone, Debug)]

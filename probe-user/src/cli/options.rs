@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     KeyField, PrintFormat,
     duration::{self, duration_within},
-    values::{number_within, parse_collector, parse_switch, serialize_path, serialize_switch},
+    parsers::{number_within, parse_collector, parse_switch, serialize_path, serialize_switch},
 };
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);

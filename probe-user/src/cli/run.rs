@@ -10,7 +10,7 @@ use super::{
     CorePlan, ExportOptions, FlowOptions, LogOptions, MetricsAddress, OutputOptions, Role, XdpMode, bytes,
     duration::{self, duration_within},
     parse_bytes,
-    values::{parse_interface, parse_switch, power_of_two_within, serialize_display},
+    parsers::{parse_interface, parse_switch, power_of_two_within, serialize_display},
 };
 use crate::error::ProbeError;
 
@@ -72,7 +72,7 @@ pub struct InterfaceOptions {
     #[arg(long, value_name = "on|off", env = "PROBE_FORCE", default_value = "off", num_args = 0..=1,
           require_equals = true, default_missing_value = "on", action = clap::ArgAction::Set,
           value_parser = parse_switch)]
-    #[serde(serialize_with = "super::values::serialize_switch")]
+    #[serde(serialize_with = "super::parsers::serialize_switch")]
     pub force: bool,
 
     /// How to attach to the interface
