@@ -4,6 +4,7 @@
 pub mod completions;
 pub mod config;
 pub mod man;
+pub mod replay;
 
 use std::io::{self, Write};
 
@@ -24,7 +25,7 @@ pub fn dispatch(command: Command) -> Result<(), ConfigError> {
             options.validate()?;
             Ok(logged(&options.log, "run")?)
         }
-        Command::Replay(options) => Ok(logged(&options.log, "replay")?),
+        Command::Replay(options) => Ok(replay::replay(&options)?),
         Command::Collect(options) => Ok(logged(&options.log, "collect")?),
         Command::Config { action } => config::config(&action),
         Command::Completions { shell } => Ok(completions::completions(shell)?),

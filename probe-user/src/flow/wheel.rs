@@ -222,11 +222,11 @@ mod tests {
         for (id, step) in [(0, 103), (1, 101), (2, 103), (3, 99), (4, 4195)] {
             wheel.arm(id, at(step));
         }
-        assert_eq!(due(&mut wheel, at(100)), []);
+        assert_eq!(due(&mut wheel, at(100)), [0; 0]);
         assert!(!wheel.is_due(at(100)) && wheel.is_due(at(101)));
         assert_eq!(due(&mut wheel, at(103)), [3, 1]);
         assert_eq!(due(&mut wheel, at(104)), [0, 2]);
-        assert_eq!(due(&mut wheel, at(4195)), []);
+        assert_eq!(due(&mut wheel, at(4195)), [0; 0]);
         assert_eq!(due(&mut wheel, at(4196)), [4]);
         assert_eq!(wheel.earliest(), None);
     }
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(all, [0, 1, 2]);
         wheel.arm(3, at(5_000_001));
         assert_eq!(due(&mut wheel, at(5_000_002)), [3]);
-        assert_eq!(due(&mut wheel, Timestamp(u64::MAX)), []);
+        assert_eq!(due(&mut wheel, Timestamp(u64::MAX)), [0; 0]);
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
             wheel.arm(id, at(step));
         }
         wheel.look_at_all();
-        assert_eq!(due(&mut wheel, at(50)), []);
+        assert_eq!(due(&mut wheel, at(50)), [0; 0]);
         let mut all = due(&mut wheel, at(51));
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4]);
