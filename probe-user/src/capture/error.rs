@@ -82,7 +82,11 @@ pub enum CaptureFault {
 
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot read {} at octet {}: {}", self.file, self.offset, self.fault)
+        write!(f, "cannot read {}", self.file)?;
+        if self.offset > 0 {
+            write!(f, " at octet {}", self.offset)?;
+        }
+        write!(f, ": {}", self.fault)
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`pcap`] and [`pcapng`]: records and blocks, cut out of that window
 //! - [`reader`]: one capture file of either format, packet by packet, without a copy
 //! - [`link`]: where the IP packet begins, by link type
+//! - [`replay`]: packets → observations → flows → records, one step at a time
 
 mod error;
 mod input;
@@ -12,9 +13,13 @@ mod link;
 mod pcap;
 mod pcapng;
 mod reader;
+mod replay;
+#[cfg(test)]
+mod replay_tests;
 #[cfg(test)]
 mod tests;
 
 pub use error::{CaptureError, CaptureFault};
 pub use link::LinkType;
 pub use reader::{CaptureReader, MAX_PACKET, Packet};
+pub use replay::{Replay, ReplayCounts, Step};

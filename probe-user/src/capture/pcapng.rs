@@ -85,7 +85,7 @@ impl Resolution {
             Self::Multiply(factor) => units.saturating_mul(factor),
             Self::Divide(divisor) => units / divisor,
             Self::Binary(exponent) => {
-                u64::try_from(u128::from(units) * 1_000_000_000 >> exponent).unwrap_or(u64::MAX)
+                u64::try_from((u128::from(units) * 1_000_000_000) >> exponent).unwrap_or(u64::MAX)
             }
         }
     }

@@ -5,15 +5,15 @@ pub mod collect;
 pub mod completions;
 pub mod config;
 pub mod man;
+pub mod replay;
 pub mod run;
 
 use std::io::{self, Write};
 
 use crate::{
-    cli::{Command, LogOptions},
+    cli::Command,
     config::ConfigError,
     error::ProbeError,
-    telemetry::log,
 };
 
 /// Does what the command line asks for.
@@ -23,18 +23,12 @@ use crate::{
 pub fn dispatch(command: Command) -> Result<(), ConfigError> {
     match command {
         Command::Run(options) => Ok(run::run(*options)?),
-        Command::Replay(options) => Ok(logged(&options.log, "replay")?),
+        Command::Replay(options) => Ok(replay::replay(&options)?),
         Command::Collect(options) => Ok(collect::collect(&options)?),
         Command::Config { action } => config::config(&action),
         Command::Completions { shell } => Ok(completions::completions(shell)?),
         Command::Man { directory } => Ok(man::man(&directory)?),
     }
-}
-
-/// Starts the log for a command that is not part of this build.
-fn logged(options: &LogOptions, command: &str) -> Result<(), ProbeError> {
-    log::start(options)?;
-    Err(ProbeError::host(format!("this build has no {command}")).hint("build the newest version"))
 }
 
 /// Writes to standard output. A reader that went away is no failure: `probe … | head` ends quietly.

@@ -61,6 +61,14 @@ impl Outlet {
         self.lost
     }
 
+    /// What was expired and has not been offered to the queue, or found no room and was kept.
+    #[must_use]
+    pub fn waiting(&self) -> Totals {
+        let mut totals = Totals::default();
+        add(&mut totals, &self.pending);
+        totals
+    }
+
     /// Records in the queue, and how many it holds.
     #[must_use]
     pub fn fill(&self) -> (usize, usize) {

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One step of a replay: packets → observations → merge → expire → queue, all by packet time.
+//!
+//! The clock of a replay is the latest packet time so far. It never goes back: packets of a file may be
+//! out of order, and a flow keeps the exact times of its packets anyway. When packet time leaps ahead by
+//! more than the idle timeout, the clock first stops where all flows are over, so that they are exported
+//! at that time and not at the other end of the gap.
+//!
+//! A file knows no interface index of this host: the ingress interface of its flows is 0. A replay can
+//! wait, so nothing is ever lost: when the queue is full, a step says so and does nothing else.
+
+use std::time::Duration;
+
+use probe_common::parse::SliceBytes;
+use probe_common::{NOTES, OUTCOMES};
+
+use super::{CaptureError, CaptureReader};
+use crate::flow::{EndReason, FlowTable, Moment, Observation, Timestamp, Totals, WallOffset};
+use crate::harvest::Outlet;
+
+/// Packets parsed before they are merged; as many as the flow table keeps in flight.
+const BATCH: usize = 32;
+/// Batches of one step, so that its caller gets to look at signals and at the collectors.
+const BATCHES: usize = 32;
+/// Flows looked at for expiry after each batch: more than a batch can create.
+const EXPIRE: usize = 1024;
+/// The flow table may find a flow over this much late.
+const EXPIRY_STEP: Duration = Duration::from_millis(300);
+
+/// What became of the packets of the files.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct ReplayCounts {
+    /// Packets read.
+    pub received_packets: u64,
+    /// Octets that they had on the wire, as the file claims.
+    pub received_octets: u64,
+    /// Packets counted in a flow.
+    pub metered_packets: u64,
+    /// Octets of their IP packets.
+    pub metered_octets: u64,
+    /// Packets not counted in a flow, by [`probe_common::Outcome`].
+    pub outcomes: [u64; OUTCOMES],
+    /// Packets of a link type that is not supported.
+    pub unsupported_link_type: u64,
+    /// Metered packets with a [`probe_common::Note`].
+    pub notes: [u64; NOTES],
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Step {
+    /// Call again at once.
+    Busy,
+    /// The queue is full: let the exporter work.
+    Waiting,
+    /// The file has ended, or all flows are in the queue.
+    Ended,
+    /// The file cannot be read on; the packets before the fault stand.
+    Fault(CaptureError),
+}
+
+/// See the module.
+pub struct Replay {
+    table: FlowTable,
+    outlet: Outlet,
+    file: Option<CaptureReader>,
+    /// Whether packets of this file were found to have a link type that is not supported.
+    said_unsupported: bool,
+    clock: Timestamp,
+    /// The first packet after a leap in time.
+    held: Option<Observation>,
+    batch: Vec<Observation>,
+    counts: ReplayCounts,
+}
+
+impl Replay {
+    /// A replay into an empty table; records go to `outlet`.
+    #[must_use]
+    pub fn new(table: FlowTable, outlet: Outlet) -> Self {
+        Self {
+            table,
+            outlet,
+            file: None,
+            said_unsupported: false,
+            clock: Timestamp::default(),
+            held: None,
+            batch: Vec::with_capacity(BATCH),
+            counts: ReplayCounts::default(),
+        }
+    }
+
+    /// Reads this file next.
+    pub fn open(&mut self, file: CaptureReader) {
+        self.file = Some(file);
+        self.said_unsupported = false;
+    }
+
+    /// The latest packet time so far, Unix time: what the clock of an exporter shows while it replays.
+    #[must_use]
+    pub fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// Octets of the current file that were read, after decompression.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.file.as_ref().map_or(0, CaptureReader::offset)
+    }
+
+    /// Name of the current file.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.file.as_ref().map_or("", CaptureReader::name)
+    }
+
+    /// Whether records wait for room in the queue.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.outlet.waiting().flows != 0
+    }
+
+    /// What is in the flow table, or waits for room in the queue.
+    #[must_use]
+    pub fn live(&self) -> Totals {
+        let (table, waiting) = (self.table.live(), self.outlet.waiting());
+        let held = self.held.map_or(0, |held| held.octets);
+        Totals {
+            flows: table.flows + waiting.flows,
+            packets: table.packets + waiting.packets + u64::from(self.held.is_some()),
+            octets: table.octets + waiting.octets + held,
+        }
+    }
+
+    /// What became of the packets.
+    #[must_use]
+    pub fn counts(&self) -> ReplayCounts {
+        self.counts
+    }
+
+    /// The flow table, for its counts.
+    #[must_use]
+    pub fn table(&self) -> &FlowTable {
+        &self.table
+    }
+
+    /// What was put into the queue.
+    #[must_use]
+    pub fn exported(&self) -> Totals {
+        self.outlet.exported()
+    }
+
+    /// Reads, merges and expires about a thousand packets.
+    pub fn step(&mut self) -> Step {
+        if !self.outlet.push_or_keep() {
+            return Step::Waiting;
+        }
+        let step = self.advance();
+        // What finds no room now waits for the next step.
+        self.outlet.push_or_keep();
+        step
+    }
+
+    fn advance(&mut self) -> Step {
+        for _ in 0..BATCHES {
+            if self.held.is_some() && !self.leap() {
+                break;
+            }
+            let read = self.read_batch();
+            self.merge();
+            match read {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.file = None;
+                    return if self.held.is_some() { Step::Busy } else { Step::Ended };
+                }
+                Err(error) => {
+                    self.file = None;
+                    return Step::Fault(error);
+                }
+            }
+        }
+        Step::Busy
+    }
+
+    /// At the end: exports the live flows, some at a time, until they have [`Step::Ended`].
+    pub fn flush(&mut self) -> Step {
+        if !self.outlet.push_or_keep() {
+            return Step::Waiting;
+        }
+        // Only a replay that was stopped still holds one.
+        if !self.leap() {
+            return Step::Busy;
+        }
+        self.merge();
+        let moment = self.moment();
+        if self.table.expire_all(EndReason::Forced, moment, EXPIRE, self.outlet.pending()) {
+            return Step::Busy;
+        }
+        if self.outlet.push_or_keep() { Step::Ended } else { Step::Waiting }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock, wall: WallOffset(0) }
+    }
+
+    /// Fills a batch; `false` at the end of the file.
+    fn read_batch(&mut self) -> Result<bool, CaptureError> {
+        let Some(file) = &mut self.file else { return Ok(false) };
+        let idle = self.table.options().idle;
+        let counts = &mut self.counts;
+        for _ in 0..BATCH {
+            let Some(packet) = file.next_packet()? else { return Ok(false) };
+            counts.received_packets += 1;
+            counts.received_octets += (packet.wire_length as usize).max(packet.data.len()) as u64;
+            let bytes = SliceBytes::cut(packet.data, packet.wire_length as usize);
+            let parsed = match packet.link_type.parse(&bytes) {
+                Some(Ok(parsed)) => parsed,
+                Some(Err(outcome)) => {
+                    counts.outcomes[outcome as usize] += 1;
+                    continue;
+                }
+                None => {
+                    counts.unsupported_link_type += 1;
+                    if !std::mem::replace(&mut self.said_unsupported, true) {
+                        let number = packet.link_type.0;
+                        tracing::warn!(
+                            "{} has packets of link type {number}, which is not supported; they are counted \
+                             as unsupported_link_type (supported: Ethernet, raw IP, BSD loopback, Linux \
+                             cooked, PPP)",
+                            file.name()
+                        );
+                    }
+                    continue;
+                }
+            };
+            let octets = u64::from(parsed.octets);
+            counts.metered_packets += 1;
+            counts.metered_octets += octets;
+            if let Some(note) = parsed.note {
+                counts.notes[note as usize] += 1;
+            }
+            let time = Timestamp(packet.timestamp_ns);
+            let observation = Observation::packet(parsed.key, octets, time, parsed.tcp_flags);
+            if time > self.clock {
+                if time.since(self.clock) > idle {
+                    self.held = Some(observation);
+                    self.clock = time.min(self.clock + idle + EXPIRY_STEP);
+                    return Ok(true);
+                }
+                self.clock = time;
+            }
+            self.batch.push(observation);
+        }
+        Ok(true)
+    }
+
+    fn merge(&mut self) {
+        let moment = self.moment();
+        self.table.merge(&self.batch, moment, self.outlet.pending());
+        self.batch.clear();
+        self.table.expire(moment, EXPIRE, self.outlet.pending());
+    }
+
+    /// Lets the flows before a leap in time expire, some at a time; then the packet after it counts.
+    /// Returns whether it does.
+    fn leap(&mut self) -> bool {
+        // First where the flows are over, then at the packet, for the timer wheel to follow.
+        while let Some(held) = self.held {
+            let moment = self.moment();
+            let more = self.table.expire(moment, EXPIRE, self.outlet.pending());
+            // What came out leaves before the clock goes on.
+            if more || !self.outlet.pending().is_empty() {
+                return false;
+            }
+            if self.clock < held.first {
+                self.clock = held.first;
+            } else {
+                self.held = None;
+                self.batch.push(held);
+            }
+        }
+        true
+    }
+}

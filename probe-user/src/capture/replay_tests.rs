@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A replay by its steps, with files that are made here.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use probe_common::{HashSeed, KEY_BASE_MASK, Outcome};
+use probe_lab::pcap_file::{PcapFormat, PcapWriter};
+
+use super::{CaptureReader, Replay, Step};
+use crate::flow::{EndReason, FlowRecord, FlowTable, TableOptions, Timestamp};
+use crate::harvest::Outlet;
+use crate::queue::{self, Consumer};
+
+const START: u64 = 1_700_000_000_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+fn replay(capacity: usize, queue_records: usize) -> (Replay, Consumer<FlowRecord>) {
+    let options = TableOptions {
+        capacity,
+        idle: Duration::from_secs(15),
+        active: Duration::from_secs(300),
+        tcp_end: true,
+        key_mask: KEY_BASE_MASK,
+        seed: HashSeed::from_random([7; 56]),
+    };
+    let table = FlowTable::new(options, Timestamp::default()).unwrap();
+    let (producer, consumer) = queue::ring(queue_records);
+    (Replay::new(table, Outlet::new(producer)), consumer)
+}
+
+/// A UDP datagram from this port, 28 octets long.
+fn udp(port: u16) -> Vec<u8> {
+    let mut packet =
+        vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0, 53, 0, 8, 0, 0];
+    packet[20..22].copy_from_slice(&port.to_be_bytes());
+    packet
+}
+
+/// A file of UDP packets without link header, at these times (ns after the start) from these ports.
+fn file(link_type: u32, packets: &[(u64, u16)]) -> Vec<u8> {
+    let format = PcapFormat { nanoseconds: true, link_type, ..PcapFormat::default() };
+    let mut writer = PcapWriter::new(Vec::new(), format).unwrap();
+    for (time, port) in packets {
+        writer.write(START + time, &udp(*port)).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+const RAW: u32 = 101;
+
+fn open(replay: &mut Replay, file: &[u8]) {
+    replay.open(CaptureReader::new("test.pcap", Box::new(Cursor::new(file.to_vec()))).unwrap());
+}
+
+/// Takes what has come out.
+fn pop(consumer: &mut Consumer<FlowRecord>) -> Vec<FlowRecord> {
+    let mut records = Vec::new();
+    while consumer.pop_into(&mut records, 1000) > 0 {}
+    records
+}
+
+/// Runs to the end of the file, then of all flows; returns the records in the order they came.
+fn run(replay: &mut Replay, consumer: &mut Consumer<FlowRecord>) -> Vec<FlowRecord> {
+    let mut records = Vec::new();
+    while !matches!(replay.step(), Step::Ended | Step::Fault(_)) {
+        records.append(&mut pop(consumer));
+    }
+    while !matches!(replay.flush(), Step::Ended) {
+        records.append(&mut pop(consumer));
+    }
+    records.append(&mut pop(consumer));
+    assert_eq!(replay.live().packets, 0);
+    assert_eq!(replay.counts().metered_packets, records.iter().map(|record| record.packets).sum::<u64>());
+    assert_eq!(replay.counts().metered_octets, records.iter().map(|record| record.octets).sum::<u64>());
+    records
+}
+
+#[test]
+fn flows_expire_by_packet_time() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    let packets =
+        [(0, 1), (SECOND, 2), (14 * SECOND, 2), (16 * SECOND, 3), (17 * SECOND, 3), (28 * SECOND, 2)];
+    open(&mut replay, &file(RAW, &packets));
+    let records = run(&mut replay, &mut consumer);
+    let summary: Vec<_> = records
+        .iter()
+        .map(|r| (r.key.source_port(), r.packets, r.start_ns - START, r.end_ns - START, r.end_reason))
+        .collect();
+    assert_eq!(summary[0], (1, 1, 0, 0, EndReason::Idle));
+    assert_eq!(summary.len(), 3);
+    assert!(summary.contains(&(2, 3, SECOND, 28 * SECOND, EndReason::Forced)));
+    assert!(summary.contains(&(3, 2, 16 * SECOND, 17 * SECOND, EndReason::Forced)));
+    assert_eq!(records[0].key.ingress_interface(), 0, "a file knows no interface of this host");
+}
+
+#[test]
+fn a_leap_in_time_ends_the_flows_before_it() {
+    let (mut replay, mut consumer) = replay(5000, 100_000);
+    let mut packets: Vec<_> = (0..3000).map(|port| (u64::from(port), port)).collect();
+    packets.push((86_400 * SECOND, 9999));
+    open(&mut replay, &file(RAW, &packets));
+    let mut clocks = Vec::new();
+    loop {
+        let ended = matches!(replay.step(), Step::Ended);
+        clocks.push((replay.clock().0 - START, pop(&mut consumer).len()));
+        if ended {
+            break;
+        }
+    }
+    let before: Vec<_> = clocks.iter().filter(|(clock, _)| *clock < 86_400 * SECOND).collect();
+    let exported: usize = before.iter().map(|(_, records)| records).sum();
+    assert_eq!(exported, 3000, "all flows ended before the leap: {clocks:?}");
+    assert!(before.iter().all(|(clock, _)| *clock < 16 * SECOND), "the clock stops where they are over");
+    assert_eq!(replay.clock().0, START + 86_400 * SECOND);
+    assert_eq!(replay.live().flows, 1);
+}
+
+#[test]
+fn time_that_runs_backwards_widens_the_flow() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    open(&mut replay, &file(RAW, &[(5 * SECOND, 1), (3 * SECOND, 1), (4 * SECOND, 1)]));
+    let records = run(&mut replay, &mut consumer);
+    assert_eq!(records.len(), 1);
+    assert_eq!((records[0].start_ns, records[0].end_ns), (START + 3 * SECOND, START + 5 * SECOND));
+    assert_eq!(replay.clock().0, START + 5 * SECOND);
+}
+
+#[test]
+fn a_file_from_before_the_last_one_is_counted_too() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    open(&mut replay, &file(RAW, &[(1000 * SECOND, 1)]));
+    assert!(matches!(replay.step(), Step::Ended | Step::Busy));
+    while !matches!(replay.step(), Step::Ended) {}
+    open(&mut replay, &file(RAW, &[(0, 2), (1, 2)]));
+    let records = run(&mut replay, &mut consumer);
+    assert_eq!(records.iter().map(|record| record.packets).sum::<u64>(), 3);
+}
+
+#[test]
+fn a_full_queue_makes_the_replay_wait_and_loses_nothing() {
+    let (mut replay, mut consumer) = replay(10_000, 4);
+    let packets: Vec<_> = (0..5000u64).map(|n| (n * SECOND / 50, u16::try_from(n).unwrap())).collect();
+    open(&mut replay, &file(RAW, &packets));
+    let mut waited = false;
+    let mut records = Vec::new();
+    loop {
+        match replay.step() {
+            Step::Waiting => {
+                waited = true;
+                assert!(replay.is_waiting());
+                let live = replay.live().packets + replay.exported().packets;
+                assert_eq!(live, replay.counts().metered_packets, "the ledger balances meanwhile");
+                assert_eq!(consumer.pop_into(&mut records, 3), 3);
+            }
+            Step::Busy => {}
+            Step::Ended => break,
+            Step::Fault(error) => panic!("{error}"),
+        }
+    }
+    while !matches!(replay.flush(), Step::Ended) {
+        records.append(&mut pop(&mut consumer));
+    }
+    records.append(&mut pop(&mut consumer));
+    assert!(waited);
+    assert_eq!(records.len(), 5000);
+}
+
+#[test]
+fn a_full_table_exports_early_and_loses_nothing() {
+    let (mut replay, mut consumer) = replay(10, 100_000);
+    let packets: Vec<_> = (0..1000u64).map(|n| (n, u16::try_from(n).unwrap())).collect();
+    open(&mut replay, &file(RAW, &packets));
+    let records = run(&mut replay, &mut consumer);
+    assert_eq!(records.len(), 1000);
+    assert_eq!(replay.table().expired(EndReason::LackOfResources), 990);
+}
+
+#[test]
+fn what_is_not_metered_has_a_reason() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    // LoRaTap (270), then Ethernet whose frames are too short for what they claim.
+    open(&mut replay, &file(270, &[(0, 1), (1, 2)]));
+    while !matches!(replay.step(), Step::Ended) {}
+    open(&mut replay, &file(1, &[(0, 1)]));
+    assert!(run(&mut replay, &mut consumer).is_empty());
+    let counts = replay.counts();
+    assert_eq!((counts.received_packets, counts.received_octets), (3, 84));
+    assert_eq!(counts.unsupported_link_type, 2);
+    assert_eq!(counts.outcomes[Outcome::NotIp as usize], 1);
+}
+
+#[test]
+fn a_fault_keeps_what_came_before_it() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    let mut octets = file(RAW, &[(0, 1), (1, 1), (2, 1)]);
+    octets.truncate(octets.len() - 1);
+    open(&mut replay, &octets);
+    loop {
+        match replay.step() {
+            Step::Fault(error) => {
+                assert_eq!(error.offset, 24 + 2 * (16 + 28));
+                break;
+            }
+            Step::Busy => {}
+            step => panic!("{step:?}"),
+        }
+    }
+    assert_eq!(run(&mut replay, &mut consumer)[0].packets, 2);
+}
