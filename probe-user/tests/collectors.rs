@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Collectors we did not write store exactly the flows that crossed the interface: nfcapd, nfacctd and
 //! tshark, fed by one probe at the same time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{
     fs::{self, File},

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What was sent is what a collector reads, to the packet and the octet, per flow; and the ledger balances.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

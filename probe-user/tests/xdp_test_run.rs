@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The parser in the kernel is the parser in user space: packets through `BPF_PROG_TEST_RUN` of the real
 //! program, and its maps read back, against the same octets through a slice.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +19,18 @@ use probe_common::{
 };
 use probe_lab::{
     packets::{Packet, Transport},
-    require_root,
+    require_root, vectors,
 };
-use probe_user::kernel::{Barrier, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus};
+use probe_user::{
+    kernel::{Barrier, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus},
+    net::Role,
+};
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 /// The kernel refuses shorter test packets: an Ethernet header must be there.
 const SHORTEST: usize = 14;
+/// And longer ones too: a page has to hold them.
+const LONGEST: usize = 3000;
 /// A program that runs as a test is told the loopback interface of its namespace.
 const LOOPBACK: u32 = 1;
 
@@ -70,12 +76,12 @@ struct Kernel {
     program: LoadedProgram,
     readers: Readers,
     barrier: Barrier,
-    verdict: u32,
+    role: Role,
     seen: Account,
 }
 
 impl Kernel {
-    fn load(pass: bool) -> Self {
+    fn load(role: Role) -> Self {
         // One CPU: a test run counts where it runs.
         let mut cpu = CpuSet::new();
         cpu.set(0).unwrap();
@@ -83,23 +89,24 @@ impl Kernel {
         let options = KernelOptions {
             sizing: Sizing::new(possible_cpus().unwrap(), 256, 4096),
             key_mask: KEY_VLAN_MASK | KEY_CUSTOMER_VLAN_MASK,
-            pass,
             seed: HashSeed::from_random([0x5a; 56]),
         };
         let mut program = LoadedProgram::load(options).unwrap();
         let readers = program.readers().unwrap();
         let barrier = program.barrier().unwrap();
-        Self { program, readers, barrier, verdict: if pass { 2 } else { 1 }, seen: Account::default() }
+        Self { program, readers, barrier, role, seen: Account::default() }
     }
 
     /// Runs the program over each frame and returns what its maps say.
     fn account(&mut self, frames: &[Vec<u8>]) -> Account {
-        let program = self.program.program().unwrap();
+        let program = self.program.program(self.role).unwrap();
+        // enum xdp_action (include/uapi/linux/bpf.h): XDP_DROP, XDP_PASS.
+        let verdict = if self.role == Role::Tap { 1 } else { 2 };
         for frame in frames {
             let result = program
                 .test_run(TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })
                 .unwrap_or_else(|error| panic!("{} octets {frame:02x?}: {error}", frame.len()));
-            assert_eq!(result.return_value, self.verdict);
+            assert_eq!(result.return_value, verdict);
         }
         self.readers.cache.flip();
         self.barrier.wait().unwrap();
@@ -201,8 +208,8 @@ prop_compose! {
 #[ignore = "needs root: run `make test`"]
 fn packets_of_every_kind_agree() {
     require_root();
-    for pass in [true, false] {
-        let mut kernel = Kernel::load(pass);
+    for role in [Role::Tap, Role::Host] {
+        let mut kernel = Kernel::load(role);
         let mut runner = TestRunner::new(ProptestConfig { cases: 60, ..ProptestConfig::default() });
         let kernel = std::cell::RefCell::new(&mut kernel);
         runner
@@ -218,7 +225,7 @@ fn packets_of_every_kind_agree() {
 #[ignore = "needs root: run `make test`"]
 fn arbitrary_octets_agree() {
     require_root();
-    let mut kernel = Kernel::load(false);
+    let mut kernel = Kernel::load(Role::Tap);
     let mut runner = TestRunner::new(ProptestConfig { cases: 30, ..ProptestConfig::default() });
     let kernel = std::cell::RefCell::new(&mut kernel);
     // Half of them say IPv4 or IPv6 where the type of an Ethernet frame stands.
@@ -242,7 +249,7 @@ fn arbitrary_octets_agree() {
 #[ignore = "needs root: run `make test`"]
 fn a_cut_anywhere_agrees() {
     require_root();
-    let mut kernel = Kernel::load(true);
+    let mut kernel = Kernel::load(Role::Host);
     let from: Ipv6Addr = "2001:db8::1".parse().unwrap();
     let to: Ipv6Addr = "2001:db8::2".parse().unwrap();
     for vlans in [vec![], vec![1], vec![1, 2], vec![1, 2, 3]] {
@@ -259,4 +266,32 @@ fn a_cut_anywhere_agrees() {
             kernel.check(&cuts);
         }
     }
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn every_vector_agrees_with_its_answer() {
+    require_root();
+    let mut kernel = Kernel::load(Role::Host);
+    let mut compared = 0;
+    for vector in vectors::all().unwrap() {
+        if !(SHORTEST..=LONGEST).contains(&vector.frame.len()) {
+            continue;
+        }
+        let mut expected = Account { received: (1, vector.frame.len() as u64), ..Account::default() };
+        match vector.expected {
+            Ok(mut packet) => {
+                packet.key.set_ingress_interface(LOOPBACK);
+                expected.add(&packet.key, 1, packet.octets.into(), packet.tcp_flags);
+                expected.noted = u64::from(packet.note.is_some());
+            }
+            Err(outcome) => {
+                expected.outcomes.insert(outcome.name(), 1);
+            }
+        }
+        let found = kernel.account(std::slice::from_ref(&vector.frame));
+        assert_eq!(found, expected, "{}: {}", vector.name, vector.sentence);
+        compared += 1;
+    }
+    assert!(compared >= 35, "only {compared} vectors could be compared");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The lab by itself: what it says it sent is what arrives, and nothing is left behind.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{net::Ipv4Addr, os::fd::AsRawFd as _, path::Path, time::Duration};
 
