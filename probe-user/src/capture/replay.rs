@@ -15,7 +15,7 @@ use probe_common::parse::SliceBytes;
 use probe_common::{NOTES, OUTCOMES};
 
 use super::{CaptureError, CaptureReader};
-use crate::flow::{EndReason, FlowTable, Moment, Observation, Timestamp, Totals, WallOffset};
+use crate::flow::{EndReason, FlowTable, Flush, Moment, Observation, Timestamp, Totals, WallOffset};
 use crate::harvest::Outlet;
 
 /// Packets parsed before they are merged; as many as the flow table keeps in flight.
@@ -71,6 +71,8 @@ pub struct Replay {
     held: Option<Observation>,
     batch: Vec<Observation>,
     counts: ReplayCounts,
+    /// The export of all flows at the end.
+    end: Flush,
 }
 
 impl Replay {
@@ -86,6 +88,7 @@ impl Replay {
             held: None,
             batch: Vec::with_capacity(BATCH),
             counts: ReplayCounts::default(),
+            end: Flush::all(EndReason::Forced),
         }
     }
 
@@ -193,7 +196,7 @@ impl Replay {
         }
         self.merge();
         let moment = self.moment();
-        if self.table.expire_all(EndReason::Forced, moment, EXPIRE, self.outlet.pending()) {
+        if self.table.flush(&mut self.end, moment, EXPIRE, self.outlet.pending()) {
             return Step::Busy;
         }
         if self.outlet.push_or_keep() { Step::Ended } else { Step::Waiting }
