@@ -4,7 +4,8 @@
 //! Open addressing in buckets of one cache line: eight tags (32 bits of the hash each) and eight ids,
 //! plus one so that 0 is empty. A bucket is searched without a branch that depends on what is in it; one
 //! that is full overflows into the next. Where an entry belongs follows from its tag alone, so probing
-//! and deleting never touch the slab. At capacity the load is 0.8.
+//! and deleting never touch the slab. At capacity the load is 2/3: then one bucket in ten overflows, which is
+//! what a miss costs a second line for.
 //!
 //! Invariant: between the home of an entry and where it lies, every bucket is full. Deleting keeps it by
 //! bringing an overflowed entry back, so nothing ever needs rebuilding.
@@ -38,7 +39,11 @@ impl Bucket {
     /// The first empty way.
     #[inline(always)]
     fn empty(&self) -> Option<usize> {
-        self.ids.iter().position(|&id| id == 0)
+        let mut ways = 0u32;
+        for way in 0..WAYS {
+            ways |= u32::from(self.ids[way] == 0) << way;
+        }
+        (ways != 0).then(|| ways.trailing_zeros() as usize)
     }
 }
 
@@ -53,7 +58,7 @@ impl Index {
     fn length(capacity: u32) -> usize {
         // Always more room than flows, so that every probe meets a bucket that is not full.
         let capacity = capacity as usize;
-        (capacity + capacity / 4) / WAYS + 1
+        (capacity + capacity / 2) / WAYS + 1
     }
 
     pub(super) fn octets(capacity: u32) -> usize {
@@ -84,6 +89,15 @@ impl Index {
     #[inline(always)]
     pub(super) fn prefetch(&self, tag: u32) {
         prefetch(&self.buckets, self.home(tag));
+    }
+
+    /// Fetches where a probe goes on, once the home is there and if it is full.
+    #[inline(always)]
+    pub(super) fn prefetch_overflow(&self, tag: u32) {
+        let home = self.home(tag);
+        if self.buckets[home].empty().is_none() {
+            prefetch(&self.buckets, self.after(home));
+        }
     }
 
     /// An id that is likely the one of this tag; `FlowId::MAX` when none is at hand. A guess, made

@@ -161,6 +161,11 @@ impl Slab {
         self.live
     }
 
+    /// Free places.
+    pub(super) fn room(&self) -> usize {
+        self.flows.len() - self.live as usize
+    }
+
     /// What lies at a place, if there is such a place.
     #[inline(always)]
     pub(super) fn get(&self, id: FlowId) -> Option<&Flow> {

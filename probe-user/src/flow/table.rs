@@ -233,9 +233,17 @@ impl FlowTable {
                 self.index.prefetch(*tag);
             }
             let mut guesses = [FlowId::MAX; BATCH];
+            let mut unknown = 0;
             for (guess, &tag) in guesses.iter_mut().zip(&tags[..items.len()]) {
                 *guess = self.index.guess(tag);
                 self.slab.prefetch(*guess);
+                if *guess == FlowId::MAX {
+                    unknown += 1;
+                    self.index.prefetch_overflow(tag);
+                }
+            }
+            if unknown > self.slab.room() {
+                self.fetch_oldest(unknown - self.slab.room());
             }
             for ((item, &tag), &guess) in items.iter().zip(&tags).zip(&guesses) {
                 self.merge_one(item, tag, guess, moment, out);
@@ -433,6 +441,14 @@ impl FlowTable {
         }
     }
 
+    /// Fetches the flows that are likely to make room for this many new ones.
+    #[cold]
+    fn fetch_oldest(&self, flows: usize) {
+        let mut ids = [0; BATCH];
+        let taken = self.wheel.peek(&mut ids[..flows.min(BATCH)]);
+        self.fetch(&ids[..taken]);
+    }
+
     /// Fetches flows and their index entries; returns their tags.
     fn fetch(&self, ids: &[FlowId]) -> [u32; BATCH] {
         for &id in ids {
@@ -442,6 +458,9 @@ impl FlowTable {
         for (tag, &id) in tags.iter_mut().zip(ids) {
             *tag = self.tag(&self.slab[id].key());
             self.index.prefetch(*tag);
+        }
+        for &tag in &tags[..ids.len()] {
+            self.index.prefetch_overflow(tag);
         }
         tags
     }

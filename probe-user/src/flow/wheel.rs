@@ -107,6 +107,15 @@ impl Wheel {
             return 0;
         };
         self.cursor = step;
+        self.take(step, ids)
+    }
+
+    /// The first flows of the earliest list; they stay in it.
+    pub(super) fn peek(&self, ids: &mut [FlowId]) -> usize {
+        self.earliest().map_or(0, |(step, _)| self.take(step, ids))
+    }
+
+    fn take(&self, step: u64, ids: &mut [FlowId]) -> usize {
         let mut next = self.link(self.head(list_of(step))).next;
         let mut taken = 0;
         for place in ids {
