@@ -15,14 +15,14 @@ use probe_user::harvest::Outlet;
 use probe_user::queue;
 
 /// What came of a file.
-pub struct Replayed {
-    pub records: Vec<FlowRecord>,
-    pub counts: ReplayCounts,
-    pub created: u64,
-    pub fault: Option<CaptureError>,
+pub(crate) struct Replayed {
+    pub(crate) records: Vec<FlowRecord>,
+    pub(crate) counts: ReplayCounts,
+    pub(crate) created: u64,
+    pub(crate) fault: Option<CaptureError>,
 }
 
-pub fn options() -> TableOptions {
+pub(crate) fn options() -> TableOptions {
     TableOptions {
         capacity: 20_000,
         idle: Duration::from_secs(15),
@@ -35,7 +35,7 @@ pub fn options() -> TableOptions {
 
 /// Replays a file to its end. A step reads a packet at least, or expires flows: a replay that needs more
 /// steps than the file has octets does not get on.
-pub fn replay(path: &Path, options: TableOptions) -> Replayed {
+pub(crate) fn replay(path: &Path, options: TableOptions) -> Replayed {
     let table = FlowTable::new(options, Timestamp::default()).unwrap();
     let (producer, mut consumer) = queue::ring(1 << 12);
     let mut replay = Replay::new(table, Outlet::new(producer));
@@ -67,7 +67,7 @@ pub fn replay(path: &Path, options: TableOptions) -> Replayed {
 
 /// A folder of the corpora, or `None` where there are no corpora. They are no part of the repository
 /// (`CONTRIBUTING.md`), so a test that finds none says so and ends.
-pub fn corpus(name: &str) -> Option<PathBuf> {
+pub(crate) fn corpus(name: &str) -> Option<PathBuf> {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora");
     if corpora.is_dir() {
         let folder = corpora.join(name);
@@ -75,12 +75,13 @@ pub fn corpus(name: &str) -> Option<PathBuf> {
         return Some(folder);
     }
     // Not through the macro, whose output the test harness keeps to itself.
-    writeln!(std::io::stderr(), "NOTE: no corpora in {}: nothing was compared", corpora.display()).unwrap();
+    let note = format!("NOTE: no corpora in {}: nothing was compared\n", corpora.display());
+    std::io::stderr().write_all(note.as_bytes()).unwrap();
     None
 }
 
 /// Every file below a folder with one of these extensions, sorted.
-pub fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
