@@ -15,7 +15,7 @@ use probe_common::parse::SliceBytes;
 use probe_common::{NOTES, OUTCOMES};
 
 use super::{CaptureError, CaptureReader};
-use crate::flow::{EndReason, FlowTable, Moment, Observation, Timestamp, Totals, WallOffset};
+use crate::flow::{EndReason, FlowTable, Flush, Moment, Observation, Timestamp, Totals, WallOffset};
 use crate::harvest::Outlet;
 
 /// Packets parsed before they are merged; as many as the flow table keeps in flight.
@@ -70,6 +70,8 @@ pub struct Replay {
     /// The first packet after a leap in time.
     held: Option<Observation>,
     batch: Vec<Observation>,
+    /// How far the flush at the end is.
+    flush: Flush,
     counts: ReplayCounts,
 }
 
@@ -85,6 +87,7 @@ impl Replay {
             clock: Timestamp::default(),
             held: None,
             batch: Vec::with_capacity(BATCH),
+            flush: Flush::all(EndReason::Forced),
             counts: ReplayCounts::default(),
         }
     }
@@ -193,9 +196,10 @@ impl Replay {
         }
         self.merge();
         let moment = self.moment();
-        if self.table.expire_all(EndReason::Forced, moment, EXPIRE, self.outlet.pending()) {
+        if self.table.flush(&mut self.flush, moment, EXPIRE, self.outlet.pending()) {
             return Step::Busy;
         }
+        self.flush = Flush::all(EndReason::Forced);
         if self.outlet.push_or_keep() { Step::Ended } else { Step::Waiting }
     }
 
