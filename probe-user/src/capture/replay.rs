@@ -70,9 +70,9 @@ pub struct Replay {
     /// The first packet after a leap in time.
     held: Option<Observation>,
     batch: Vec<Observation>,
+    /// How far the flush at the end is.
+    flush: Flush,
     counts: ReplayCounts,
-    /// The export of all flows at the end.
-    end: Flush,
 }
 
 impl Replay {
@@ -87,8 +87,8 @@ impl Replay {
             clock: Timestamp::default(),
             held: None,
             batch: Vec::with_capacity(BATCH),
+            flush: Flush::all(EndReason::Forced),
             counts: ReplayCounts::default(),
-            end: Flush::all(EndReason::Forced),
         }
     }
 
@@ -196,9 +196,10 @@ impl Replay {
         }
         self.merge();
         let moment = self.moment();
-        if self.table.flush(&mut self.end, moment, EXPIRE, self.outlet.pending()) {
+        if self.table.flush(&mut self.flush, moment, EXPIRE, self.outlet.pending()) {
             return Step::Busy;
         }
+        self.flush = Flush::all(EndReason::Forced);
         if self.outlet.push_or_keep() { Step::Ended } else { Step::Waiting }
     }
 
