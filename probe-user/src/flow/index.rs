@@ -112,8 +112,8 @@ impl Index {
     }
 
     /// The first id in probing order that has this tag and satisfies `is_wanted`.
-    pub(super) fn find(&self, tag: u32, mut is_wanted: impl FnMut(FlowId) -> bool) -> Option<FlowId> {
-        self.locate(tag, |id| is_wanted(id)).map(|(bucket, way)| self.buckets[bucket].ids[way] - 1)
+    pub(super) fn find(&self, tag: u32, is_wanted: impl FnMut(FlowId) -> bool) -> Option<FlowId> {
+        self.locate(tag, is_wanted).map(|(bucket, way)| self.buckets[bucket].ids[way] - 1)
     }
 
     /// Adds an entry. The slab bounds how many there are.

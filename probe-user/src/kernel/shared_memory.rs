@@ -36,7 +36,7 @@ impl<T: Pod> SharedArray<T> {
     /// Those of mmap(2).
     pub fn map(fd: impl AsFd, entries: usize) -> io::Result<Self> {
         // The kernel's value size is rounded up to 8, and so must ours be for the strides to agree.
-        assert!(size_of::<T>() % 8 == 0, "a value of a mapped array has a multiple of 8 octets");
+        assert!(size_of::<T>().is_multiple_of(8), "a value of a mapped array has a multiple of 8 octets");
         let length = NonZeroUsize::new(entries * size_of::<T>())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a map without entries"))?;
         // SAFETY: a new shared mapping at an address the kernel chooses touches nothing of ours.
@@ -97,7 +97,7 @@ impl<T: Pod> SharedArray<T> {
 
     #[inline]
     fn field(&self, index: usize, offset: usize, size: usize) -> NonNull<u8> {
-        assert!(offset % size == 0 && offset + size <= size_of::<T>(), "offset {offset} of a value");
+        assert!(offset.is_multiple_of(size) && offset + size <= size_of::<T>(), "offset {offset} of a value");
         // SAFETY: the offset lies inside the value, and the value inside the mapping.
         unsafe { self.at(index).cast::<u8>().add(offset) }
     }

@@ -19,12 +19,14 @@ pub struct Sizing {
 /// Fewer would make every packet a miss.
 const MIN_SET_BITS: u32 = 6;
 const MIN_SPILL_RECORDS: u32 = 1024;
+const WAYS_IN_A_SET: u32 = 2;
+const _: () = assert!(WAYS_IN_A_SET as usize == WAYS);
 
 impl Sizing {
     /// Sizes for `cpus` CPUs; slots and records are rounded up to powers of two.
     #[must_use]
     pub fn new(cpus: u32, cache_slots: u32, spill_records: u32) -> Self {
-        let sets = (cache_slots / WAYS as u32).clamp(1 << MIN_SET_BITS, 1 << 24).next_power_of_two();
+        let sets = (cache_slots / WAYS_IN_A_SET).clamp(1 << MIN_SET_BITS, 1 << 24).next_power_of_two();
         Self {
             cpus: cpus.max(1),
             set_bits: sets.trailing_zeros(),

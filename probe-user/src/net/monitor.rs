@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(told(Some(link(3, true)), Some(link(3, false))), [LinkChange::Down(link(3, false))]);
         assert_eq!(told(Some(link(3, false)), Some(link(3, true))), [LinkChange::Up(link(3, true))]);
         let gone = LinkChange::Gone { name: "eth1".to_owned(), index: 3 };
-        assert_eq!(told(Some(link(3, true)), None), [gone.clone()]);
+        assert_eq!(told(Some(link(3, true)), None), std::slice::from_ref(&gone));
         assert_eq!(told(None, Some(link(4, true))), [LinkChange::Came(link(4, true))]);
         assert_eq!(told(Some(link(3, true)), Some(link(4, true))), [gone, LinkChange::Came(link(4, true))]);
     }

@@ -60,7 +60,7 @@ pub(super) fn each(mut octets: &[u8], mut take: impl FnMut(RouteNetlinkMessage))
             }
         }
         // Messages are aligned to 4 octets (NLMSG_ALIGN).
-        octets = &octets[(length + 3 & !3).min(octets.len())..];
+        octets = &octets[((length + 3) & !3).min(octets.len())..];
     }
     Ok(true)
 }
