@@ -213,7 +213,7 @@ fn frames(round: u16) -> Vec<Vec<u8>> {
         }
     }
     let mut frames: Vec<Vec<u8>> = packets.iter().map(Packet::frame).collect();
-    if round % 5 == 0 {
+    if round.is_multiple_of(5) {
         frames.push(arp_request(client, Ipv4Addr::new(192, 0, 2, 1)));
     }
     if round % 6 == 3 {

@@ -193,7 +193,9 @@ impl UnderTest {
         let mut program = LoadedProgram::load(KernelOptions {
             sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records),
             key_mask: 0,
-            seed: HashSeed::from_random(std::array::from_fn(|octet| u8::try_from(octet * 4 + 31).unwrap_or(7))),
+            seed: HashSeed::from_random(std::array::from_fn(|octet| {
+                u8::try_from(octet * 4 + 31).unwrap_or(7)
+            })),
         })?;
         let Readers { mut spill, counters, .. } = program.readers()?;
         let stop = Arc::new(AtomicBool::new(false));
