@@ -75,11 +75,17 @@ fn main() -> Result<()> {
             let mut under_test = UnderTest::load(&args)?;
             stores.call(under_test.program.program(Role::Tap)?.fd()?)?;
             let (ns, counted) = under_test.measure(&mut stores, case, flows, repeat)?;
-            report.row(case.name, Some(flows), Metric::Ns, ns - floor, &[
-                ("store", json!("micro_flow_cache")),
-                ("lost_records", json!(counted.lost_records)),
-                ("spilled_per_packet", json!(ratio(counted.spilled_records, counted.received_packets))),
-            ]);
+            report.row(
+                case.name,
+                Some(flows),
+                Metric::Ns,
+                ns - floor,
+                &[
+                    ("store", json!("micro_flow_cache")),
+                    ("lost_records", json!(counted.lost_records)),
+                    ("spilled_per_packet", json!(ratio(counted.spilled_records, counted.received_packets))),
+                ],
+            );
             drop(under_test);
             if args.only_cache || case.name != "ipv4_tcp" {
                 continue;
@@ -155,7 +161,11 @@ impl Stores {
                 repeat,
                 ..TestRunOptions::default()
             })?;
-            anyhow::ensure!(result.return_value == 1, "the program returned {}, not XDP_DROP", result.return_value);
+            anyhow::ensure!(
+                result.return_value == 1,
+                "the program returned {}, not XDP_DROP",
+                result.return_value
+            );
             if round > 0 {
                 times.push(result.duration.as_nanos());
             }
@@ -207,7 +217,13 @@ impl UnderTest {
         Ok(Self { program, counters, stop, drainer: Some(drainer) })
     }
 
-    fn measure(&mut self, stores: &mut Stores, case: &Case, flows: u64, repeat: u32) -> Result<(f64, Counters)> {
+    fn measure(
+        &mut self,
+        stores: &mut Stores,
+        case: &Case,
+        flows: u64,
+        repeat: u32,
+    ) -> Result<(f64, Counters)> {
         let ns = stores.run(case, flows, repeat)?;
         let counted = self.counters.of_epoch(0);
         anyhow::ensure!(
@@ -228,7 +244,8 @@ impl Drop for UnderTest {
 }
 
 fn cases() -> Vec<Case> {
-    let ethernet = |ether_type: u16| [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2][..], &ether_type.to_be_bytes()].concat();
+    let ethernet =
+        |ether_type: u16| [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2][..], &ether_type.to_be_bytes()].concat();
     let tcp = || {
         let mut tcp = vec![0; 20];
         tcp[..4].copy_from_slice(&[0x9c, 0x40, 0x01, 0xbb]);
