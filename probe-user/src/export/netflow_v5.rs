@@ -69,6 +69,7 @@ pub struct Encoder {
 
 /// The 32-bit packet and octet counts of the records that tell of one flow, almost always one pair.
 /// Their sums are exact.
+#[inline]
 pub fn split(record: &FlowRecord) -> Result<impl ExactSizeIterator<Item = (u32, u32)> + use<>, Unfit> {
     if record.key.ip_version() == IpVersion::V6 {
         return Err(Unfit::Ipv6);
@@ -81,7 +82,12 @@ pub fn split(record: &FlowRecord) -> Result<impl ExactSizeIterator<Item = (u32, 
 }
 
 /// Piece `piece` of `total` divided as evenly as whole numbers allow.
+#[inline]
 fn share(total: u64, piece: u32, pieces: u32) -> u32 {
+    if pieces == 1 {
+        // Almost always: without the divisions.
+        return u32::try_from(total).unwrap_or(u32::MAX);
+    }
     let (quotient, remainder) = (total / u64::from(pieces), total % u64::from(pieces));
     u32::try_from(quotient + u64::from(u64::from(piece) < remainder)).unwrap_or(u32::MAX)
 }

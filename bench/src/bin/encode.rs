@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What it costs to turn flow records into NetFlow v5, and to send them over the loopback interface.
+//!
+//! - `encode`: records to datagrams in the ring, nothing sent; ns of CPU time for each record.
+//! - `send/…`: datagrams handed to the kernel by one thread, nothing encoded; ns of CPU time for each record.
+//! - `encode_and_send/…`: the exporter as it runs: queue, encoder, pace, socket; records a second of CPU
+//!   time, that is on one core of its own, and beside it by the clock on the wall. The queue is filled outside of the time that counts. `drained` has a thread that reads the
+//!   datagrams, `unread` leaves them to the kernel, which drops them when the receiver's buffer is full.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use nix::sys::time::TimeValLike;
+use probe_bench::report::{BenchArgs, Metric, Report};
+use probe_bench::stopwatch::{Samples, Stopwatch};
+use probe_common::FlowKey;
+use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
+use probe_user::export::{
+    CollectorUrl, Cursor, DatagramRing, Exporter, ExporterOptions, Mechanism, Stream, StreamSettings, UdpSink,
+};
+use probe_user::flow::{EndReason, FlowRecord, Timestamp};
+use probe_user::queue::ring;
+
+/// What it costs to turn flow records into NetFlow v5 and to send them
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    bench: BenchArgs,
+}
+
+const UNIX: u64 = 1_780_000_000_000_000_000;
+/// Records in the queue at once: with less, a step would be too short to measure.
+const QUEUE: usize = 1 << 18;
+const ROUNDS: usize = 5;
+const MECHANISMS: [(Mechanism, &str); 3] = [
+    (Mechanism::Segmentation, "udp_segment"),
+    (Mechanism::Batch, "sendmmsg"),
+    (Mechanism::Single, "sendmsg"),
+];
+
+fn records() -> Vec<FlowRecord> {
+    let record = |n: u32| {
+        let [_, b, c, d] = n.to_be_bytes();
+        let mut key = FlowKey::ipv4([10, b, c, d], [192, d, c, b], 6, 0);
+        key.set_ports(u16::from_be_bytes([c, d]), 443);
+        key.set_ingress_interface(3);
+        let start_ns = UNIX - 60_000_000_000 + u64::from(n) * 1000;
+        let end_ns = start_ns + 1_000_000_000;
+        FlowRecord {
+            key,
+            packets: 1,
+            octets: 40,
+            start_ns,
+            end_ns,
+            tcp_flags: 2,
+            end_reason: EndReason::Idle,
+        }
+    };
+    (0..u32::try_from(QUEUE).unwrap_or(u32::MAX)).map(record).collect()
+}
+
+fn encode(records: &[FlowRecord]) -> Result<f64> {
+    let settings = StreamSettings { engine_type: 0, engine_id: 0, records_per_datagram: 30 };
+    let mut stream = Stream::new(settings, &[3], 4096);
+    stream.encode(records, UNIX, Timestamp(0));
+    let start = cpu_time()?;
+    for batch in records.chunks(1024) {
+        stream.encode(batch, UNIX, Timestamp(0));
+    }
+    Ok(cpu_time()?.saturating_sub(start).as_secs_f64() * 1e9 / records.len() as f64)
+}
+
+/// A receiver on the loopback interface whose datagrams nobody reads.
+fn unread() -> Result<(UdpSocket, CollectorUrl)> {
+    let receiver =
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot open a UDP socket on 127.0.0.1")?;
+    let url = receiver.local_addr()?.to_string().parse()?;
+    Ok((receiver, url))
+}
+
+fn send(mechanism: Mechanism, datagrams: u64) -> Result<f64> {
+    let (_receiver, url) = unread()?;
+    let mut sink = UdpSink::open(&url)?;
+    sink.set_mechanism(mechanism);
+    let mut ring = DatagramRing::new(4096, 1464);
+    for _ in 0..4096 {
+        ring.push(&[0x55; 1464], 30);
+    }
+    let (mut sent, mut cursor) = (0, Cursor::default());
+    let start = cpu_time()?;
+    while sent < datagrams {
+        let Some(run) = ring.run(&cursor, u64::MAX) else {
+            cursor = Cursor::default();
+            continue;
+        };
+        let count = sink.send(&run, Timestamp(0)).datagrams as u64;
+        ring.advance(&mut cursor, count);
+        sent += count;
+    }
+    Ok(cpu_time()?.saturating_sub(start).as_secs_f64() * 1e9 / (sent * 30) as f64)
+}
+
+/// CPU time of this thread, which is what a core has to give; on a machine with few cores the reader
+/// takes wall-clock time from the writer.
+fn cpu_time() -> Result<Duration> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .context("cannot read the CPU time of the thread")?;
+    Ok(Duration::from_nanos(time.num_nanoseconds().unsigned_abs()))
+}
+
+/// Records a second by wall clock and by CPU time.
+fn encode_and_send(records: &[FlowRecord], url: &CollectorUrl, mechanism: Mechanism) -> Result<(f64, f64)> {
+    let mut sink = UdpSink::open(url)?;
+    sink.set_mechanism(mechanism);
+    let (mut producer, consumer) = ring(QUEUE);
+    let mut exporter =
+        Exporter::new(ExporterOptions::default(), vec![(url.clone(), sink)], vec![consumer], None);
+    anyhow::ensure!(producer.push_slice(records) == records.len(), "the queue is too small");
+    let start = Timestamp(1);
+    let (stopwatch, cpu) = (Stopwatch::start(), cpu_time()?);
+    loop {
+        let now = start + stopwatch.elapsed();
+        let queued = producer.len();
+        // The last of it is not under pressure any more and would be paced: end it at once.
+        let progress =
+            if queued >= QUEUE / 2 { exporter.step(UNIX, now) } else { exporter.flush(UNIX, now, now) };
+        if progress.done {
+            break;
+        }
+    }
+    let (wall, cpu) = (stopwatch.elapsed(), cpu_time()?.saturating_sub(cpu));
+    let stats = exporter.stats();
+    let sent = stats.collectors[0].records.get();
+    anyhow::ensure!(sent == records.len() as u64, "{} records sent of {}", sent, records.len());
+    Ok((sent as f64 / wall.as_secs_f64(), sent as f64 / cpu.as_secs_f64()))
+}
+
+fn main() -> Result<()> {
+    let Args { bench } = Args::parse();
+    let mut report = Report::new("encode", bench);
+    let records = records();
+
+    let mut samples = Samples::default();
+    for _ in 0..ROUNDS {
+        samples.add(encode(&records)?);
+    }
+    report.row("encode", None, Metric::Ns, samples.median(), &[]);
+
+    let datagrams = if bench.quick { 50_000 } else { 500_000 };
+    for (mechanism, name) in MECHANISMS {
+        let mut samples = Samples::default();
+        for _ in 0..ROUNDS {
+            samples.add(send(mechanism, datagrams)?);
+        }
+        report.row(&format!("send/{name}"), None, Metric::Ns, samples.median(), &[]);
+    }
+
+    for drained in [false, true] {
+        for (mechanism, name) in MECHANISMS {
+            let (mut wall, mut cpu) = (Samples::default(), Samples::default());
+            for _ in 0..ROUNDS {
+                let (by_wall, by_cpu) = if drained {
+                    drained_run(&records, mechanism)?
+                } else {
+                    unread_run(&records, mechanism)?
+                };
+                wall.add(by_wall);
+                cpu.add(by_cpu);
+            }
+            let case = format!("encode_and_send/{name}/{}", if drained { "drained" } else { "unread" });
+            let extra = [("per_wall_second", wall.median().round().into())];
+            report.row(&case, None, Metric::PerSecond, cpu.median(), &extra);
+        }
+    }
+    Ok(report.finish()?)
+}
+
+fn unread_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)> {
+    let (_receiver, url) = unread()?;
+    encode_and_send(records, &url, mechanism)
+}
+
+fn drained_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)> {
+    let options = CollectorOptions {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        format: OutputFormat::Csv,
+        // One: the datagrams are taken from the socket and not looked at.
+        count: Some(1),
+        idle_exit: None,
+    };
+    let mut collector = Collector::bind(options, Box::new(std::io::sink()))?;
+    let url = collector.local_addr().to_string().parse()?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                collector.step(Timestamp(0), Duration::from_millis(1))?;
+            }
+            Ok::<(), probe_user::collect::CollectError>(())
+        });
+        let result = encode_and_send(records, &url, mechanism);
+        stop.store(true, Ordering::Relaxed);
+        reader.join().map_err(|_| anyhow::anyhow!("the reader failed"))??;
+        result
+    })
+}
