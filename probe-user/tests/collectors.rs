@@ -39,7 +39,7 @@ fn folder() -> tempfile::TempDir {
 /// Ends the test with what to do when a collector is not there.
 fn require(tool: &str, package: &str) {
     assert!(
-        Command::new(tool).arg("-V").output().is_ok(),
+        Command::new(tool).arg("-h").output().is_ok(),
         "`{tool}` is not installed (package {package}); `make test` installs it"
     );
 }
@@ -132,7 +132,7 @@ impl Nfacctd {
         let (configuration, output) = (folder.path().join("nfacctd.conf"), folder.path().join("flows.json"));
         let text = format!(
             "daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: {NFACCTD}\nplugins: print\n\
-             aggregate: src_host, dst_host, src_port, dst_port, proto, tos\nnum_protos: true\n\
+             aggregate: src_host, dst_host, src_port, dst_port, proto, tos\n\
              print_output: json\nprint_output_file: {}\nprint_refresh_time: 3600\n",
             output.display()
         );
@@ -159,13 +159,25 @@ impl Nfacctd {
                 destination: address(&record, "ip_dst"),
                 source_port: u16::try_from(number(&record, "port_src")).unwrap(),
                 destination_port: u16::try_from(number(&record, "port_dst")).unwrap(),
-                protocol: u8::try_from(number(&record, "ip_proto")).unwrap(),
+                protocol: protocol(&record["ip_proto"]),
                 tos: u8::try_from(number(&record, "tos")).unwrap(),
             };
             *flows.entry(id).or_default() +=
                 Sums { packets: number(&record, "packets"), octets: number(&record, "bytes") };
         }
         flows
+    }
+}
+
+/// nfacctd names the protocols it knows.
+fn protocol(value: &Value) -> u8 {
+    match value.as_str() {
+        Some("icmp") => 1,
+        Some("tcp") => 6,
+        Some("udp") => 17,
+        Some("gre") => 47,
+        Some("esp") => 50,
+        other => panic!("a protocol that was not sent: {other:?}"),
     }
 }
 
