@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use crossbeam::queue::ArrayQueue;
 use probe_bench::{
     random::{Random, hash_seed},
     report::{BenchArgs, Metric, Report},
     stopwatch::{Samples, Stopwatch},
 };
 use probe_common::{FlowKey, KEY_BASE_MASK, Slot, Tick};
-use probe_user::flow::{FlowRecord, FlowTable, Moment, TableOptions, Timestamp, WallOffset};
+use probe_user::{
+    flow::{FlowRecord, FlowTable, Moment, TableOptions, Timestamp, WallOffset},
+    queue::{Consumer, Producer, ring},
+};
 
 const IDLE: Duration = Duration::from_secs(15);
 const START: Timestamp = Timestamp(1 << 40);
@@ -63,9 +65,12 @@ fn run(report: &mut Report, case: &str, live: u64, capacity: u64, rounds: u64) -
         key_mask: KEY_BASE_MASK,
         seed: hash_seed(1),
     };
+    let (producer, consumer) = ring(1 << 16);
     let mut harvest = Harvest {
         table: FlowTable::new(options, START)?,
-        queue: ArrayQueue::new(1 << 16),
+        producer,
+        consumer,
+        exported: Vec::new(),
         out: Vec::with_capacity(2 * BLOCK),
         now: START,
         pace: IDLE / u32::try_from(live)?,
@@ -100,7 +105,9 @@ fn run(report: &mut Report, case: &str, live: u64, capacity: u64, rounds: u64) -
 
 struct Harvest {
     table: FlowTable,
-    queue: ArrayQueue<FlowRecord>,
+    producer: Producer<FlowRecord>,
+    consumer: Consumer<FlowRecord>,
+    exported: Vec<FlowRecord>,
     out: Vec<FlowRecord>,
     now: Timestamp,
     /// Time from one flow to the next.
@@ -124,17 +131,16 @@ impl Harvest {
         self.out.clear();
         self.table.merge(block, moment, &mut self.out);
         while self.table.expire(moment, BUDGET, &mut self.out) {}
-        for record in self.out.drain(..) {
-            ensure!(self.queue.push(record).is_ok(), "the queue is too short for one round");
-        }
+        let pushed = self.producer.push_slice(&self.out);
+        ensure!(
+            pushed == self.out.len(),
+            "the queue is too short for one round: {pushed} of its records fit"
+        );
         Ok(())
     }
 
     fn empty_queue(&mut self) -> u64 {
-        let mut taken = 0;
-        while self.queue.pop().is_some() {
-            taken += 1;
-        }
-        taken
+        self.exported.clear();
+        self.consumer.pop_into(&mut self.exported, usize::MAX) as u64
     }
 }

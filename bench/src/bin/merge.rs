@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
         (chosen, _) => chosen,
     };
     // A multiple of the flows would take a quick run too long at the upper end.
-    let records = if options.bench.quick { 8_000_000 } else { 40_000_000 };
+    let records = if options.bench.quick { 4_000_000 } else { 40_000_000 };
     for &flows in flows {
         let ours = measure_table(flows, records)?;
         report.row(
