@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The clock of the benches.
+//! The clocks of the benches.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,26 @@ impl Stopwatch {
     pub fn ns_per(&self, items: u64) -> f64 {
         self.elapsed().as_secs_f64() * 1e9 / items.max(1) as f64
     }
+}
+
+/// Measures the CPU time of the calling thread: what a step costs, even when others use the CPU too.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuStopwatch(Duration);
+
+impl CpuStopwatch {
+    /// Starts now.
+    pub fn start() -> nix::Result<Self> {
+        Ok(Self(cpu_time()?))
+    }
+
+    /// CPU time since the start.
+    pub fn elapsed(&self) -> nix::Result<Duration> {
+        Ok(cpu_time()?.saturating_sub(self.0))
+    }
+}
+
+fn cpu_time() -> nix::Result<Duration> {
+    Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// Figures of one kind. Their median is not moved by what else the machine does now and then.

@@ -4,7 +4,7 @@
 //!
 //! Time is simulated: flows arrive at such a pace that, with the idle timeout, the wanted number is
 //! live. Making the slots and emptying the queue (the exporter's work) are outside the measured time; the
-//! figure is the median over groups of rounds.
+//! figure is the median over groups of rounds, in CPU time.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use clap::Parser;
 use probe_bench::{
     random::{Random, hash_seed},
     report::{BenchArgs, Metric, Report},
-    stopwatch::{Samples, Stopwatch},
+    stopwatch::{CpuStopwatch, Samples},
 };
 use probe_common::{FlowKey, KEY_BASE_MASK, Slot, Tick};
 use probe_user::{
@@ -89,9 +89,9 @@ fn run(report: &mut Report, case: &str, live: u64, capacity: u64, rounds: u64) -
         let mut spent = Duration::ZERO;
         for _ in 0..SAMPLE {
             harvest.fill(&mut block, &mut random);
-            let watch = Stopwatch::start();
+            let watch = CpuStopwatch::start()?;
             harvest.step(&block)?;
-            spent += watch.elapsed();
+            spent += watch.elapsed()?;
             taken += harvest.empty_queue();
         }
         samples.add(spent.as_secs_f64() * 1e9 / (SAMPLE * BLOCK as u64) as f64);

@@ -4,7 +4,7 @@
 //!
 //! Every slot names a flow drawn at random from all, so nothing but the table's own layout helps the
 //! caches. Slots are made outside the measured time, in blocks that a spill ring could hold; the figure is
-//! the median over the blocks.
+//! the median over the blocks, in CPU time.
 
 use std::{fs, time::Duration};
 
@@ -13,7 +13,7 @@ use clap::Parser;
 use probe_bench::{
     random::{Random, hash_seed},
     report::{BenchArgs, Metric, Report},
-    stopwatch::{Samples, Stopwatch},
+    stopwatch::{CpuStopwatch, Samples},
 };
 use probe_common::{FlowKey, KEY_BASE_MASK, Slot, Tick};
 use probe_user::flow::{FlowTable, Moment, TableOptions, Timestamp, WallOffset};
@@ -105,9 +105,9 @@ fn measure_table(flows: u64, records: u64) -> anyhow::Result<Figures> {
     let mut merged = 0;
     while merged < records {
         fill(&mut block, || random.below(flows));
-        let watch = Stopwatch::start();
+        let watch = CpuStopwatch::start()?;
         table.merge(&block, moment, &mut out);
-        samples.add(watch.ns_per(BLOCK as u64));
+        samples.add(watch.elapsed()?.as_secs_f64() * 1e9 / BLOCK as f64);
         merged += BLOCK as u64;
     }
     let live = table.live();
@@ -139,7 +139,7 @@ fn measure_map(flows: u64, records: u64) -> anyhow::Result<f64> {
     let mut merged = 0;
     while merged < records {
         fill(&mut block, || random.below(flows));
-        let watch = Stopwatch::start();
+        let watch = CpuStopwatch::start()?;
         for slot in &block {
             let first = slot.first.to_ns(NOW.0);
             let last = slot.last.to_ns(NOW.0);
@@ -156,7 +156,7 @@ fn measure_map(flows: u64, records: u64) -> anyhow::Result<f64> {
             flow.last = flow.last.max(last);
             flow.tcp_flags |= slot.tcp_flags();
         }
-        samples.add(watch.ns_per(BLOCK as u64));
+        samples.add(watch.elapsed()?.as_secs_f64() * 1e9 / BLOCK as f64);
         merged += BLOCK as u64;
     }
     let packets: u64 = map.values().map(|flow| flow.packets).sum();
