@@ -4,6 +4,8 @@
 //! With room for all flows the table is to give the very records of the model; when it is full, nothing
 //! may be lost, and the flow that goes early must be the one that was quiet for longest.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::{collections::HashMap, time::Duration};
 
 use probe_common::{FlowKey, HashSeed, KEY_BASE_MASK};
