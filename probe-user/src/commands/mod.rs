@@ -10,11 +10,7 @@ pub mod run;
 
 use std::io::{self, Write};
 
-use crate::{
-    cli::Command,
-    config::ConfigError,
-    error::ProbeError,
-};
+use crate::{cli::Command, config::ConfigError, error::ProbeError};
 
 /// Does what the command line asks for.
 ///
