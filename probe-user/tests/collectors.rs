@@ -261,18 +261,17 @@ fn tshark_flows(datagrams: &[Datagram]) -> Flows {
         let lists: Vec<Vec<&str>> = lists.iter().map(|list| list.split(',').collect()).collect();
         assert!(lists.iter().all(|list| list.len() == count), "a list is not as long as the count: {line}");
         for record in 0..count {
+            let cells: Vec<&str> = lists.iter().map(|list| list[record]).collect();
             let id = FlowId {
-                source: lists[0][record].parse().unwrap(),
-                destination: lists[1][record].parse().unwrap(),
-                source_port: lists[2][record].parse().unwrap(),
-                destination_port: lists[3][record].parse().unwrap(),
-                protocol: lists[4][record].parse().unwrap(),
-                tos: u8::from_str_radix(lists[5][record].trim_start_matches("0x"), 16).unwrap(),
+                source: cells[0].parse().unwrap(),
+                destination: cells[1].parse().unwrap(),
+                source_port: cells[2].parse().unwrap(),
+                destination_port: cells[3].parse().unwrap(),
+                protocol: cells[4].parse().unwrap(),
+                tos: u8::from_str_radix(cells[5].trim_start_matches("0x"), 16).unwrap(),
             };
-            *flows.entry(id).or_default() += Sums {
-                packets: lists[6][record].parse().unwrap(),
-                octets: lists[7][record].parse().unwrap(),
-            };
+            *flows.entry(id).or_default() +=
+                Sums { packets: cells[6].parse().unwrap(), octets: cells[7].parse().unwrap() };
         }
     }
     flows

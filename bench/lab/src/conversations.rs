@@ -10,8 +10,8 @@ const SYN: u8 = 0x02;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
-/// Octets of a full segment's payload on a link with an MTU of 1500.
-const SEGMENT: usize = 1448;
+/// Octets of a full segment's payload on a link with an MTU of 1500, behind an IPv6 header.
+const SEGMENT: usize = 1440;
 
 /// Two hosts, and the VLANs between them.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use probe_lab::{
-    Link, Namespace, Process,
+    LedgerView, Link, Namespace, Process,
     clock::Stopwatch,
     conversations::{Hosts, arp_request},
     http_get,
@@ -35,8 +35,9 @@ use signal_hook::{
 
 /// How long traffic is sent.
 const LASTS: Duration = Duration::from_secs(15);
-/// One round of traffic, then a rest.
-const ROUND: Duration = Duration::from_millis(500);
+/// One round of traffic, in small steps.
+const ROUND: Duration = Duration::from_millis(900);
+const STEP: Duration = Duration::from_millis(30);
 const COLLECTOR: &str = "127.0.0.1:2055";
 const METRICS: &str = "127.0.0.1:9990";
 const READY: Duration = Duration::from_secs(30);
@@ -82,11 +83,13 @@ fn demonstrate() -> Result<()> {
     let here = &link.metered.namespace;
     let mut collect = start(&probe, here, &["collect", "--listen", &format!("udp://{COLLECTOR}")], &screen)?;
     let options = ["--idle-timeout", "2s", "--active-timeout", "5s", "--harvest-interval", "200ms"];
-    let mut run = vec!["run", "--iface", "tap0", "--collector", COLLECTOR, "--metrics", METRICS];
+    let mut run =
+        vec!["run", "--iface", "tap0", "--collector", COLLECTOR, "--metrics", METRICS, "--ledger", "-"];
     run.extend(options);
     let mut run = start(&probe, here, &run, &screen)?;
     let metrics: SocketAddr = METRICS.parse()?;
     run.wait_ready(here, metrics, "/readyz", READY)?;
+    screen.say(run.stderr().trim_end())?;
 
     screen.title(&format!(
         "Flows as the collector receives them ({} s, Ctrl-C ends sooner)",
@@ -115,10 +118,14 @@ fn demonstrate() -> Result<()> {
     let ledger = ledger.with_context(|| format!("the probe printed no ledger; it said:\n{stderr}"))?;
     screen.title("The probe's ledger, printed at its end")?;
     screen.say(ledger.trim_end())?;
+    let json =
+        serde_json::from_str(&run.stdout()).context("reading the ledger in JSON, which --ledger - prints")?;
+    let received = LedgerView(json).count("packets.received");
     screen.say(&format!(
-        "\n{sent} frames were sent. IPv6 flows cannot be said in NetFlow v5 and are counted as not representable;\n\
-         ARP carries no IP packet; the later fragments have no ports. Nothing is left out in silence."
+        "\n{sent} frames were sent, {received} received. IPv6 flows cannot be said in NetFlow v5, so they are counted\n\
+         as not representable; ARP carries no IP packet; later fragments have no ports. Nothing is left out in silence."
     ))?;
+    ensure!(sent == received, "{sent} frames were sent, but the probe received {received}");
     screen.title("On a real interface: make run IFACE=eth1 COLLECTOR=192.0.2.10:2055")?;
     Ok(())
 }
@@ -129,7 +136,7 @@ fn probe_binary() -> Result<PathBuf> {
     let probe = here.with_file_name("probe");
     ensure!(
         probe.is_file(),
-        "there is no {}; build it with `cargo build --release -p probe-user`",
+        "there is no {}; build it with `cargo build --release -p probe-user --bin probe`",
         probe.display()
     );
     Ok(probe)
@@ -169,19 +176,20 @@ fn scrape(inside: &Namespace, address: SocketAddr) -> Result<String> {
 fn send_traffic(link: &Link, stop: &AtomicBool, mut meanwhile: impl FnMut() -> Result<()>) -> Result<u64> {
     let socket = PacketSocket::open(&link.sender)?;
     let watch = Stopwatch::start();
+    let steps = usize::try_from(ROUND.as_millis() / STEP.as_millis())?;
     let mut sent = 0;
-    for round in 0u16.. {
-        if stop.load(Ordering::Relaxed) || watch.elapsed() >= LASTS {
-            break;
-        }
-        for frame in frames(round) {
-            socket.send(&frame)?;
-            sent += 1;
-        }
-        let rest = watch.elapsed() + ROUND;
-        while watch.elapsed() < rest && !stop.load(Ordering::Relaxed) {
+    for round in 0.. {
+        let frames = frames(round);
+        for step in frames.chunks(frames.len().div_ceil(steps)) {
+            if stop.load(Ordering::Relaxed) || watch.elapsed() >= LASTS {
+                return Ok(sent);
+            }
+            for frame in step {
+                socket.send(frame)?;
+                sent += 1;
+            }
             meanwhile()?;
-            sleep(Duration::from_millis(50));
+            sleep(STEP);
         }
     }
     Ok(sent)
@@ -197,30 +205,40 @@ fn frames(round: u16) -> Vec<Vec<u8>> {
     let dns = Hosts::new(client, Ipv4Addr::new(198, 51, 100, 53));
     let phone =
         Hosts::new(Ipv4Addr::new(192, 0, 2, 70), Ipv4Addr::new(198, 51, 100, 71)).in_vlan(100).with_tos(0xb8);
-    let mut packets: Vec<Packet> = dns.query(port, 53, 34, 120);
+    let mut talks: Vec<Vec<Packet>> = vec![dns.query(port, 53, 34, 120)];
     // One call that goes on all the time: the active timeout exports it piece by piece.
-    packets.extend(phone.stream(16_384, 16_386, 25, 172));
-    match round % 4 {
-        0 => packets.extend(web.download(port, 443, 20_000 + 3000 * usize::from(low))),
-        1 => packets.extend(dns.ping(3)),
-        2 => packets.extend(web.in_vlan(200).download(port, 80, 4000)),
+    talks.push(phone.stream(16_384, 16_386, 45, 172));
+    talks.push(match round % 4 {
+        0 => web.download(port, 443, 20_000 + 3000 * usize::from(low)),
+        1 => dns.ping(3),
+        2 => web.in_vlan(200).download(port, 80, 4000),
         _ => {
             let v6 = Hosts::new(
                 Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10 + u16::from(low)),
                 Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x80),
             );
-            packets.extend(v6.download(port, 443, 9000));
+            v6.download(port, 443, 9000)
         }
-    }
-    let mut frames: Vec<Vec<u8>> = packets.iter().map(Packet::frame).collect();
-    if round.is_multiple_of(5) {
-        frames.push(arp_request(client, Ipv4Addr::new(192, 0, 2, 1)));
-    }
-    if round % 6 == 3 {
+    });
+    let mut frames: Vec<Vec<Vec<u8>>> =
+        talks.iter().map(|talk| talk.iter().map(Packet::frame).collect()).collect();
+    if round % 4 == 1 {
+        frames.push(vec![arp_request(client, Ipv4Addr::new(192, 0, 2, 1))]);
         let large = Hosts::new(client, Ipv4Addr::new(198, 51, 100, 123)).stream(port, 5000, 1, 4000);
-        frames.extend(large.iter().flat_map(|packet| packet.fragments(1480)));
+        frames.push(large.iter().flat_map(|packet| packet.fragments(1480)).collect());
     }
-    frames
+    side_by_side(frames)
+}
+
+/// All conversations at the same time: each keeps its order and is spread over the whole.
+fn side_by_side(talks: Vec<Vec<Vec<u8>>>) -> Vec<Vec<u8>> {
+    let mut all: Vec<(usize, Vec<u8>)> = Vec::new();
+    for talk in talks {
+        let count = talk.len();
+        all.extend(talk.into_iter().enumerate().map(|(index, frame)| (index * 1000 / count, frame)));
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, frame)| frame).collect()
 }
 
 /// What `probe collect` prints, line by line as it comes.
