@@ -102,7 +102,21 @@ fn find_toolchain() -> Option<Toolchain> {
         Some(Toolchain { cargo: which("cargo")?, rustc: which("rustc")? })
     };
     let debian = Toolchain { cargo: "/usr/bin/cargo".into(), rustc: "/usr/bin/rustc".into() };
-    [Some(current), nightly(), Some(debian)].into_iter().flatten().find(has_core_sources)
+    [Some(current), nightly(), Some(debian)].into_iter().flatten().find(can_build_core)
+}
+
+/// The newest LLVM whose bitcode the bpf-linker that deploy/setup.sh installs can read.
+const LLVM: u32 = 22;
+
+/// The same test as in deploy/setup.sh: the sources of `core`, and bitcode that bpf-linker can read.
+fn can_build_core(toolchain: &Toolchain) -> bool {
+    let version = Command::new(&toolchain.rustc).arg("-vV").env_remove("RUSTUP_TOOLCHAIN").output();
+    let version =
+        version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let llvm = version
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next()?.parse::<u32>().ok());
+    llvm.is_some_and(|llvm| llvm <= LLVM) && has_core_sources(toolchain)
 }
 
 fn has_core_sources(toolchain: &Toolchain) -> bool {

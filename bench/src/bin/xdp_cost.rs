@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -55,12 +56,14 @@ struct Case {
     offset: u64,
 }
 
-const ROUNDS: usize = 5;
+/// Runs of one figure; many short ones, so that what disturbs a few of them does not move the median.
+const ROUNDS: usize = 41;
+/// Packets of one run: some milliseconds.
+const REPEAT: u32 = 100_000;
 
 fn main() -> Result<()> {
     let args = Args::parse();
     pin(0)?;
-    let repeat = if args.bench.quick { 1_000_000 } else { 4_000_000 };
     let flows: &[u64] =
         if args.bench.quick { &[1, 256, 65_536, 524_288] } else { &[1, 256, 65_536, 524_288, 1 << 20] };
     let mut report = Report::new("xdp_cost", args.bench);
@@ -71,10 +74,10 @@ fn main() -> Result<()> {
             if case.name != "ipv4_tcp" && flows != 65_536 && flows != 1 {
                 continue;
             }
-            let floor = stores.measure("empty", case, flows, repeat)?;
+            let floor = stores.measure("empty", case, flows)?;
             let mut under_test = UnderTest::load(&args)?;
             stores.call(under_test.program.program(Role::Tap)?.fd()?)?;
-            let (ns, counted) = under_test.measure(&mut stores, case, flows, repeat)?;
+            let (ns, counted) = under_test.measure(&mut stores, case, flows)?;
             report.row(
                 case.name,
                 Some(flows),
@@ -91,9 +94,7 @@ fn main() -> Result<()> {
                 continue;
             }
             for store in ["percpu_hash", "lru_percpu_hash"] {
-                // Uncounted rounds first: the map fills before the clock starts.
-                stores.measure(store, case, flows, repeat.max(4 * u32::try_from(flows)?))?;
-                let ns = stores.measure(store, case, flows, repeat)?;
+                let ns = stores.measure(store, case, flows)?;
                 report.row(case.name, Some(flows), Metric::Ns, ns - floor, &[("store", json!(store))]);
                 stores = Stores::load()?;
             }
@@ -140,22 +141,21 @@ impl Stores {
     }
 
     /// Mean time of one round with one of our own programs under test.
-    fn measure(&mut self, name: &str, case: &Case, flows: u64, repeat: u32) -> Result<f64> {
+    fn measure(&mut self, name: &str, case: &Case, flows: u64) -> Result<f64> {
         let under_test = program(&mut self.ebpf, name)?.fd()?.try_clone()?;
         self.call(&under_test)?;
-        self.run(case, flows, repeat)
+        self.run(case, flows)
     }
 
     /// Mean time of one round: the median of several runs.
-    fn run(&mut self, case: &Case, flows: u64, repeat: u32) -> Result<f64> {
+    fn run(&mut self, case: &Case, flows: u64) -> Result<f64> {
         Array::<_, [u64; 3]>::try_from(self.ebpf.map_mut("VARY").context("VARY")?)?.set(
             0,
             [1, flows - 1, case.offset],
             0,
         )?;
         let vary = program(&mut self.ebpf, "vary")?;
-        let mut times = Vec::with_capacity(ROUNDS);
-        for round in 0..=ROUNDS {
+        let mut run = |repeat: u32| -> Result<Duration> {
             let result = vary.test_run(TestRunOptions {
                 data_in: Some(&case.frame),
                 repeat,
@@ -166,9 +166,13 @@ impl Stores {
                 "the program returned {}, not XDP_DROP",
                 result.return_value
             );
-            if round > 0 {
-                times.push(result.duration.as_nanos());
-            }
+            Ok(result.duration)
+        };
+        // Uncounted: maps and caches fill before the clock starts.
+        run(u32::try_from(flows)?.saturating_mul(4).max(REPEAT))?;
+        let mut times = Vec::with_capacity(ROUNDS);
+        for _ in 0..ROUNDS {
+            times.push(run(REPEAT)?.as_nanos());
         }
         times.sort_unstable();
         #[allow(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
@@ -226,7 +230,7 @@ impl UnderTest {
         flows: u64,
         repeat: u32,
     ) -> Result<(f64, Counters)> {
-        let ns = stores.run(case, flows, repeat)?;
+        let ns = stores.run(case, flows)?;
         let counted = self.counters.of_epoch(0);
         anyhow::ensure!(
             counted.metered_packets == counted.received_packets && counted.received_packets > 0,

@@ -95,8 +95,9 @@ pub struct ResourceOptions {
           value_parser = power_of_two_within(16..=16_777_216))]
     pub spill_records: u32,
 
-    /// Upper bound for the memory of caches, rings, flows and queues together, in bytes or with K, M, G; it
-    /// is refused at the start if it does not suffice. Not set: no bound
+    /// Upper bound for the memory of caches, rings, flows and queues together, in bytes or with K, M, G: rings and
+    /// caches shrink to fit; refused at the start if even that does not suffice. Not set: rings and caches
+    /// stay within 1G
     #[arg(long, value_name = "SIZE", env = "PROBE_MEMORY", value_parser = parse_bytes)]
     #[serde(serialize_with = "bytes::serialize")]
     pub memory: Option<u64>,

@@ -6,7 +6,7 @@ use aya::programs::{ProgramError, Xdp, XdpMode as AyaMode, links::FdLink};
 
 use super::{
     KernelError,
-    loader::{chain, os_error},
+    loader::{chain, no_privilege, os_error},
 };
 
 /// Where in the kernel the program runs.
@@ -96,7 +96,7 @@ fn attach_error(error: &ProgramError, interface: &str, mode: XdpMode) -> KernelE
         Some(libc::ENODEV) => return KernelError::NoInterface { interface },
         Some(libc::EBUSY | libc::EEXIST) => return KernelError::Busy { interface },
         Some(libc::EPERM) => {
-            return KernelError::NoPrivilege { attempted: format!("attaching to interface {interface}") };
+            return no_privilege(format!("attaching to interface {interface}"));
         }
         Some(libc::EOPNOTSUPP) => "its driver has no native XDP".to_owned(),
         Some(libc::ERANGE | libc::E2BIG) => {

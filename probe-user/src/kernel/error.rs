@@ -13,11 +13,13 @@ pub enum KernelError {
     NoObject,
     /// EPERM from bpf(2).
     #[error(
-        "{attempted}: the kernel refused for lack of privilege; run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+        "{attempted}: the kernel refused for lack of privilege (missing: {missing}); run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
     )]
     NoPrivilege {
         /// What was attempted.
         attempted: String,
+        /// Capabilities that are missing.
+        missing: String,
     },
     /// The verifier or a map type refused.
     #[error(

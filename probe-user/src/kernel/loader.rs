@@ -16,7 +16,7 @@ use crate::net::{Link, Role};
 
 use super::{
     Attachment, Barrier, CacheReader, CounterReader, KernelError, SharedArray, Sizing, SpillReader, XdpMode,
-    log::KernelLog,
+    log::KernelLog, privilege,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe.o"));
@@ -208,9 +208,7 @@ fn map_array<T: aya::Pod>(
 
 fn load_error(error: &EbpfError, sizing: Sizing) -> KernelError {
     match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => {
-            KernelError::NoPrivilege { attempted: "creating the kernel's maps".to_owned() }
-        }
+        Some(libc::EPERM | libc::EACCES) => no_privilege("creating the kernel's maps"),
         Some(libc::ENOMEM) => KernelError::NoMemory { mebibytes: sizing.octets() >> 20 },
         _ => KernelError::Load { reason: chain(error), detail: String::new() },
     }
@@ -218,8 +216,11 @@ fn load_error(error: &EbpfError, sizing: Sizing) -> KernelError {
 
 fn program_error(error: &ProgramError) -> KernelError {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
-        if io_error.raw_os_error() == Some(libc::EPERM) {
-            return KernelError::NoPrivilege { attempted: "loading the XDP program".to_owned() };
+        // The verifier answers EACCES to what it would take from somebody with CAP_PERFMON.
+        if matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+            && !privilege::missing().is_empty()
+        {
+            return no_privilege("loading the XDP program");
         }
         let log = verifier_log.to_string();
         let lines: Vec<&str> = log.lines().collect();
@@ -227,6 +228,11 @@ fn program_error(error: &ProgramError) -> KernelError {
         return KernelError::Load { reason: io_error.to_string(), detail: format!("\n{tail}") };
     }
     KernelError::Load { reason: chain(error), detail: String::new() }
+}
+
+/// Lack of privilege, with the capabilities that are missing.
+pub(super) fn no_privilege(attempted: impl Into<String>) -> KernelError {
+    KernelError::NoPrivilege { attempted: attempted.into(), missing: privilege::missing().join(", ") }
 }
 
 /// The operating system's error number at the bottom of a chain.

@@ -15,6 +15,7 @@ mod counter_reader;
 mod error;
 mod loader;
 mod log;
+mod privilege;
 mod shared_memory;
 mod sizing;
 mod spill_reader;
