@@ -128,6 +128,7 @@ fn softflowd_and_replay_agree_flow_by_flow() {
     let file = folder.path().join("plain.pcap");
     let packets = write_capture(&file);
     let name = file.to_str().unwrap();
+    let pid_file = folder.path().join("softflowd.pid").display().to_string();
 
     let ours = export(env!("CARGO_BIN_EXE_probe"), |collector| {
         let collector = collector.to_string();
@@ -137,7 +138,8 @@ fn softflowd_and_replay_agree_flow_by_flow() {
     let theirs = export("softflowd", |collector| {
         let collector = collector.to_string();
         let mut arguments = vec!["-d", "-a", "-r", name, "-n", &collector, "-v", "5", "-m", "100000"];
-        arguments.extend(["-p", "/dev/null", "-c", "none"]);
+        // It removes its pid file when it ends: as root, also a device that is named here.
+        arguments.extend(["-p", &pid_file, "-c", "none"]);
         let week = 7 * 86_400;
         let timeouts = ["tcp", "tcp.rst", "tcp.fin", "udp", "general", "maxlife"];
         let timeouts = timeouts.map(|timeout| format!("{timeout}={week}"));

@@ -24,7 +24,7 @@ fn replay(capacity: usize, queue_records: usize) -> (Replay, Consumer<FlowRecord
         key_mask: KEY_BASE_MASK,
         seed: HashSeed::from_random([7; 56]),
     };
-    let table = FlowTable::new(options, Timestamp::default()).unwrap();
+    let table = FlowTable::on_demand(options, Timestamp::default()).unwrap();
     let (producer, consumer) = queue::ring(queue_records);
     (Replay::new(table, Outlet::new(producer)), consumer)
 }

@@ -191,7 +191,7 @@ fn open_table(options: &FlowOptions) -> Result<FlowTable, ProbeError> {
         key_mask: options.key_mask(),
         seed: runtime::random_seed()?,
     };
-    FlowTable::new(table, Timestamp::default()).map_err(|error| ProbeError::host(error.to_string()))
+    FlowTable::on_demand(table, Timestamp::default()).map_err(|error| ProbeError::host(error.to_string()))
 }
 
 /// The ledger of a replay, at any time.

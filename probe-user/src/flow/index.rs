@@ -12,7 +12,11 @@
 
 use std::io;
 
-use super::{memory::Mapping, prefetch::prefetch, slab::FlowId};
+use super::{
+    memory::{Mapping, Residence},
+    prefetch::prefetch,
+    slab::FlowId,
+};
 
 const WAYS: usize = 8;
 
@@ -65,8 +69,8 @@ impl Index {
         Mapping::<Bucket>::octets(Self::length(capacity))
     }
 
-    pub(super) fn new(capacity: u32) -> io::Result<Self> {
-        Ok(Self { buckets: Mapping::new(Self::length(capacity))? })
+    pub(super) fn new(capacity: u32, residence: Residence) -> io::Result<Self> {
+        Ok(Self { buckets: Mapping::new(Self::length(capacity), residence)? })
     }
 
     /// The bucket where the probe for a tag begins.
@@ -198,7 +202,7 @@ mod tests {
         fn an_index_agrees_with_a_map(
             steps in prop::collection::vec((any::<bool>(), 0u32..60, prop_oneof![0u32..4, u32::MAX - 4..=u32::MAX, any::<u32>()]), 1..600)
         ) {
-            let mut index = Index::new(60).unwrap();
+            let mut index = Index::new(60, Residence::FromTheStart).unwrap();
             let mut model: HashMap<FlowId, u32> = HashMap::new();
             for (insert, id, tag) in steps {
                 if insert {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory of fixed size, zeroed, on huge pages where the kernel has them, and resident from the start:
-//! no page fault and no allocation on the path of a packet.
+//! Memory of fixed size, zeroed, on huge pages where the kernel has them, and resident from the start (but
+//! for files): no page fault and no allocation on the path of a packet.
 //!
 //! The only file of the flow table with `unsafe`, besides the prefetch.
 
@@ -30,6 +30,15 @@ unsafe impl Zeroed for Flow {}
 // SAFETY: integers alone.
 unsafe impl Zeroed for Link {}
 
+/// When memory becomes resident.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Residence {
+    /// Before it is used, so that no packet waits for a page.
+    FromTheStart,
+    /// When it is used: for a source that can wait.
+    AsUsed,
+}
+
 /// A slice in an anonymous mapping of its own.
 pub(super) struct Mapping<T: Zeroed> {
     address: NonNull<T>,
@@ -47,8 +56,8 @@ impl<T: Zeroed> Mapping<T> {
         length.saturating_mul(size_of::<T>()).max(1).checked_next_multiple_of(HUGE_PAGE).unwrap_or(usize::MAX)
     }
 
-    /// Maps `length` zeroed elements and makes them resident.
-    pub(super) fn new(length: usize) -> io::Result<Self> {
+    /// Maps `length` zeroed elements.
+    pub(super) fn new(length: usize, residence: Residence) -> io::Result<Self> {
         let octets = NonZeroUsize::new(Self::octets(length)).ok_or(io::ErrorKind::InvalidInput)?;
         if octets.get() > isize::MAX as usize {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -61,7 +70,9 @@ impl<T: Zeroed> Mapping<T> {
         // SAFETY: the range is the mapping just made; the advice changes page sizes, not contents. It is
         // only advice: a kernel without huge pages refuses it, and small pages serve as well.
         let _advice = unsafe { madvise(address, octets.get(), MmapAdvise::MADV_HUGEPAGE) };
-        mapping.populate()?;
+        if residence == Residence::FromTheStart {
+            mapping.populate()?;
+        }
         Ok(mapping)
     }
 
@@ -140,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_mapping_is_zeroed_writable_and_as_long_as_asked() {
-        let mut mapping = Mapping::<u64>::new(300_001).unwrap();
+        let mut mapping = Mapping::<u64>::new(300_001, Residence::FromTheStart).unwrap();
         assert_eq!(mapping.len(), 300_001);
         assert!(mapping.iter().all(|&word| word == 0));
         mapping[300_000] = 7;
@@ -149,8 +160,8 @@ mod tests {
 
     #[test]
     fn a_mapping_that_cannot_be_is_an_error() {
-        assert!(Mapping::<u64>::new(usize::MAX).is_err());
-        assert!(Mapping::<u64>::new(1 << 58).is_err());
+        assert!(Mapping::<u64>::new(usize::MAX, Residence::AsUsed).is_err());
+        assert!(Mapping::<u64>::new(1 << 58, Residence::FromTheStart).is_err());
     }
 
     #[test]

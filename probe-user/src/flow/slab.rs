@@ -12,7 +12,7 @@ use std::{
 use probe_common::{FlowKey, KEY_WORDS};
 
 use super::{
-    memory::Mapping,
+    memory::{Mapping, Residence},
     prefetch::prefetch,
     record::{EndReason, FlowRecord},
     time::{Moment, Timestamp},
@@ -115,8 +115,8 @@ impl Slab {
         Mapping::<Flow>::octets(capacity as usize)
     }
 
-    pub(super) fn new(capacity: u32) -> io::Result<Self> {
-        Ok(Self { flows: Mapping::new(capacity as usize)?, free: 0, fresh: 0, live: 0 })
+    pub(super) fn new(capacity: u32, residence: Residence) -> io::Result<Self> {
+        Ok(Self { flows: Mapping::new(capacity as usize, residence)?, free: 0, fresh: 0, live: 0 })
     }
 
     /// Puts a flow into a free place; `None` when there is none.
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn places_are_used_up_freed_and_used_again() {
-        let mut slab = Slab::new(3).unwrap();
+        let mut slab = Slab::new(3, Residence::FromTheStart).unwrap();
         let ids: Vec<_> = (1..=3).map(|packets| slab.insert(flow(packets)).unwrap()).collect();
         assert_eq!(ids, [0, 1, 2]);
         assert_eq!(slab.insert(flow(4)), None);

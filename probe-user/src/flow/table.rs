@@ -19,7 +19,7 @@ use probe_common::{FlowKey, HashSeed};
 use super::{
     expiry::{Expiry, ExpiryOptions},
     index::Index,
-    memory,
+    memory::{self, Residence},
     metered::Metered,
     record::{EndReason, FlowRecord},
     slab::{Flow, FlowId, Seen, Slab},
@@ -160,6 +160,20 @@ impl FlowTable {
     /// Makes an empty table; all its memory is resident afterwards. `start` is the time from which the
     /// timers run.
     pub fn new(options: TableOptions, start: Timestamp) -> Result<Self, TableError> {
+        Self::with_memory(options, start, Residence::FromTheStart)
+    }
+
+    /// The same, but memory becomes resident as flows come: for a file, which can wait for it, and which
+    /// seldom has as many flows as there is room for.
+    pub fn on_demand(options: TableOptions, start: Timestamp) -> Result<Self, TableError> {
+        Self::with_memory(options, start, Residence::AsUsed)
+    }
+
+    fn with_memory(
+        options: TableOptions,
+        start: Timestamp,
+        residence: Residence,
+    ) -> Result<Self, TableError> {
         let TableOptions { capacity: flows, idle, active, tcp_end, key_mask, seed } = options;
         let capacity = u32::try_from(flows)
             .ok()
@@ -171,9 +185,9 @@ impl FlowTable {
         }
         let refused = |source| TableError::Refused { flows, needed, source };
         Ok(Self {
-            index: Index::new(capacity).map_err(refused)?,
-            slab: Slab::new(capacity).map_err(refused)?,
-            wheel: Wheel::new(capacity, start).map_err(refused)?,
+            index: Index::new(capacity, residence).map_err(refused)?,
+            slab: Slab::new(capacity, residence).map_err(refused)?,
+            wheel: Wheel::new(capacity, start, residence).map_err(refused)?,
             expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end }),
             key_mask,
             seed,

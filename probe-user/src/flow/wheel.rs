@@ -13,7 +13,11 @@
 
 use std::io;
 
-use super::{memory::Mapping, slab::FlowId, time::Timestamp};
+use super::{
+    memory::{Mapping, Residence},
+    slab::FlowId,
+    time::Timestamp,
+};
 
 /// Lists of the wheel.
 const LISTS: u32 = 4096;
@@ -56,8 +60,8 @@ impl Wheel {
         Mapping::<Link>::octets(capacity as usize + LISTS as usize)
     }
 
-    pub(super) fn new(capacity: u32, start: Timestamp) -> io::Result<Self> {
-        let mut links = Mapping::<Link>::new(capacity as usize + LISTS as usize)?;
+    pub(super) fn new(capacity: u32, start: Timestamp, residence: Residence) -> io::Result<Self> {
+        let mut links = Mapping::<Link>::new(capacity as usize + LISTS as usize, residence)?;
         for (head, link) in (capacity..).zip(&mut links[capacity as usize..]) {
             *link = Link { next: head, previous: head };
         }
@@ -227,7 +231,7 @@ mod tests {
 
     #[test]
     fn flows_are_due_once_their_step_is_over_in_the_order_of_steps() {
-        let mut wheel = Wheel::new(8, at(100)).unwrap();
+        let mut wheel = Wheel::new(8, at(100), Residence::FromTheStart).unwrap();
         for (id, step) in [(0, 103), (1, 101), (2, 103), (3, 99), (4, 4195)] {
             wheel.arm(id, at(step));
         }
@@ -244,7 +248,7 @@ mod tests {
     fn the_earliest_list_is_found_wherever_the_cursor_stands() {
         for start in [0, 1, 63, 64, 4031, 4032, 4095, 4096, 123_456] {
             for ahead in [0, 1, 62, 63, 64, 65, 4000, 4094, 4095] {
-                let mut wheel = Wheel::new(2, at(start)).unwrap();
+                let mut wheel = Wheel::new(2, at(start), Residence::FromTheStart).unwrap();
                 wheel.arm(0, at(start + ahead));
                 assert_eq!(wheel.earliest(), Some((start + ahead, 0)), "{start} + {ahead}");
                 wheel.disarm(0);
@@ -255,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_deadline_beyond_the_reach_is_looked_at_early_and_a_leap_misses_nothing() {
-        let mut wheel = Wheel::new(4, at(7)).unwrap();
+        let mut wheel = Wheel::new(4, at(7), Residence::FromTheStart).unwrap();
         wheel.arm(0, at(1_000_000));
         wheel.arm(1, Timestamp(u64::MAX));
         wheel.arm(2, at(9));
@@ -270,7 +274,7 @@ mod tests {
 
     #[test]
     fn looking_at_all_gathers_every_list() {
-        let mut wheel = Wheel::new(6, at(50)).unwrap();
+        let mut wheel = Wheel::new(6, at(50), Residence::FromTheStart).unwrap();
         for (id, step) in [(0, 50), (1, 60), (2, 60), (3, 4000), (4, 49)] {
             wheel.arm(id, at(step));
         }

@@ -36,7 +36,7 @@ pub(crate) fn options() -> TableOptions {
 /// Replays a file to its end. A step reads a packet at least, or expires flows: a replay that needs more
 /// steps than the file has octets does not get on.
 pub(crate) fn replay(path: &Path, options: TableOptions) -> Replayed {
-    let table = FlowTable::new(options, Timestamp::default()).unwrap();
+    let table = FlowTable::on_demand(options, Timestamp::default()).unwrap();
     let (producer, mut consumer) = queue::ring(1 << 12);
     let mut replay = Replay::new(table, Outlet::new(producer));
     let (mut records, mut fault) = (Vec::new(), None);
