@@ -157,6 +157,11 @@ impl Kernel {
     }
 }
 
+/// So many batches; the message of a failure has the frame, so none is kept in a file.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
     prop_oneof![
         any::<(Ipv4Addr, Ipv4Addr)>().prop_map(|(from, to)| (from.into(), to.into())),
@@ -210,7 +215,7 @@ fn packets_of_every_kind_agree() {
     require_root();
     for role in [Role::Tap, Role::Host] {
         let mut kernel = Kernel::load(role);
-        let mut runner = TestRunner::new(ProptestConfig { cases: 60, ..ProptestConfig::default() });
+        let mut runner = TestRunner::new(config(60));
         let kernel = std::cell::RefCell::new(&mut kernel);
         runner
             .run(&vec(frame(), 100), |frames| {
@@ -226,7 +231,7 @@ fn packets_of_every_kind_agree() {
 fn arbitrary_octets_agree() {
     require_root();
     let mut kernel = Kernel::load(Role::Tap);
-    let mut runner = TestRunner::new(ProptestConfig { cases: 30, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(config(30));
     let kernel = std::cell::RefCell::new(&mut kernel);
     // Half of them say IPv4 or IPv6 where the type of an Ethernet frame stands.
     let noise = (vec(any::<u8>(), SHORTEST..200), 0..4u8).prop_map(|(mut octets, kind)| {

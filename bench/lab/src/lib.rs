@@ -6,12 +6,14 @@
 //! - [`packets`], [`conversations`]: single frames of any kind, and a socket to send them
 //! - [`V5Collector`]: what a collector understood, decoded by a crate that is not ours
 //! - [`Process`], [`Probe`]: a program that is started, watched, signalled and ended, and the probe itself
+//! - [`pcap_file`], [`vectors`]: capture files to write, and the named packets of `common/vectors`
 //!
 //! Everything is taken down when it is dropped, also when a test panics.
 #![warn(missing_docs)]
 
 pub mod clock;
 pub mod conversations;
+mod cpus;
 mod flows;
 mod generator;
 mod link;

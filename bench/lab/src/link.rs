@@ -5,7 +5,7 @@ use std::{fs, sync::Arc};
 
 use anyhow::{Context, Result};
 
-use crate::{Namespace, namespace::run};
+use crate::{Namespace, cpus, namespace::run};
 
 /// One end of a cable.
 #[derive(Clone, Debug)]
@@ -19,20 +19,14 @@ pub struct LinkEnd {
 }
 
 impl LinkEnd {
-    /// Adds an address such as `10.0.0.1/24`; the kernel then resolves neighbours by ARP again, so counts
-    /// of frames are no longer ours alone.
+    /// Adds an IPv4 address such as `10.0.0.1/24`; the kernel then resolves neighbours by ARP again, so the
+    /// frames on the cable are no longer ours alone.
     ///
     /// # Errors
     /// When `ip` refuses.
     pub fn add_address(&self, address: &str) -> Result<()> {
         self.namespace.ip(&["link", "set", &self.name, "arp", "on"])?;
-        if address.contains(':') {
-            self.namespace.run("sysctl", &["-qw", &format!("net.ipv6.conf.{}.disable_ipv6=0", self.name)])?;
-            self.namespace.ip(&["address", "add", address, "dev", &self.name, "nodad"])?;
-        } else {
-            self.namespace.ip(&["address", "add", address, "dev", &self.name])?;
-        }
-        Ok(())
+        self.namespace.ip(&["address", "add", address, "dev", &self.name]).map(drop)
     }
 
     /// Sets it `up` or `down`.
@@ -87,6 +81,16 @@ pub struct Link {
 }
 
 impl Link {
+    /// A cable between two new namespaces, `gen0` to `tap0`, with a queue for each CPU: several senders, each
+    /// on a CPU of its own, do not get in each other's way (a veth end takes the queue by the sender's CPU).
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn for_many_senders(label: &str) -> Result<Self> {
+        let last = cpus::allowed()?.last().copied().unwrap_or(0);
+        Self::new(label, u32::try_from(last)? + 1)
+    }
+
     /// A cable between two new namespaces: `gen0` to `tap0`.
     ///
     /// # Errors

@@ -71,11 +71,12 @@ impl Namespace {
         run("ip", &all)
     }
 
-    /// A command that will run in this namespace, with /sys showing its interfaces.
+    /// A command that will run in this namespace, with /sys showing its interfaces. It is killed when the
+    /// thread that started it ends: a test that is killed leaves no process behind.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
+        command.args(["netns", "exec", &self.name, "setpriv", "--pdeathsig", "KILL", program]);
         command
     }
 

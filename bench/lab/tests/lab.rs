@@ -81,7 +81,7 @@ fn what_a_generator_expects_is_what_arrives() {
 fn two_senders_lose_nothing() {
     require_root();
     const PACKETS: u64 = 1_000_000;
-    let link = Link::new("two", 2).unwrap();
+    let link = Link::for_many_senders("two").unwrap();
     link.metered.receive_without_xdp().unwrap();
     let mut generators = [
         Generator::load(&link, &Traffic::udp(0, 1000)).unwrap(),

@@ -20,16 +20,13 @@ use aya::{
     maps::Array,
     programs::{ProgramError, Xdp},
 };
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 pub use plan::Plan;
 use plan::{Position, source_port};
 
 use crate::{
     FlowId, Flows, Link, Sums,
     clock::wait_until,
+    cpus,
     packets::{Packet, Transport},
 };
 
@@ -259,19 +256,17 @@ impl Generator {
 /// When the link has refused frames: then nobody knows which, and nothing exact can be said.
 pub fn send_in_parallel(link: &Link, generators: &mut [Generator], packets: u64) -> Result<()> {
     let before = link.metered.received_frames()?;
-    let cpus = std::thread::available_parallelism()?.get();
+    let cpus = cpus::allowed()?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = generators
             .iter_mut()
             .enumerate()
             .map(|(number, generator)| {
+                let cpu = cpus[number % cpus.len()];
                 scope.spawn(move || {
                     link.sender.namespace.enter(|| -> Result<()> {
-                        // A veth end has a queue for each CPU that sends: on a CPU of its own a sender
-                        // fills a queue no faster than that same CPU empties it.
-                        let mut cpu = CpuSet::new();
-                        cpu.set(number % cpus)?;
-                        sched_setaffinity(Pid::from_raw(0), &cpu)?;
+                        // On a CPU of its own a sender fills a queue no faster than that same CPU empties it.
+                        cpus::pin(cpu)?;
                         generator.send(packets)
                     })?
                 })
