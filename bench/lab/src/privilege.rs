@@ -24,8 +24,8 @@ fn missing() -> Vec<String> {
     if !Path::new("/sys/fs/bpf").is_dir() {
         missing.push("the kernel has no BPF file system at /sys/fs/bpf".to_owned());
     }
-    for (tool, package) in [("ip", "iproute2"), ("ethtool", "ethtool")] {
-        if Command::new(tool).output().is_err() {
+    for (tool, package) in [("ip", "iproute2"), ("ethtool", "ethtool"), ("setpriv", "util-linux")] {
+        if Command::new(tool).arg("--help").output().is_err() {
             missing.push(format!("`{tool}` is not installed (package {package})"));
         }
     }
