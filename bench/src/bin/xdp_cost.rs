@@ -155,7 +155,7 @@ impl Stores {
             0,
         )?;
         let vary = program(&mut self.ebpf, "vary")?;
-        let mut run = |repeat: u32| -> Result<Duration> {
+        let run = |repeat: u32| -> Result<Duration> {
             let result = vary.test_run(TestRunOptions {
                 data_in: Some(&case.frame),
                 repeat,
@@ -223,13 +223,7 @@ impl UnderTest {
         Ok(Self { program, counters, stop, drainer: Some(drainer) })
     }
 
-    fn measure(
-        &mut self,
-        stores: &mut Stores,
-        case: &Case,
-        flows: u64,
-        repeat: u32,
-    ) -> Result<(f64, Counters)> {
+    fn measure(&mut self, stores: &mut Stores, case: &Case, flows: u64) -> Result<(f64, Counters)> {
         let ns = stores.run(case, flows)?;
         let counted = self.counters.of_epoch(0);
         anyhow::ensure!(
