@@ -28,7 +28,7 @@ FlowKey size 48 align 8:
 Slot size 64 align 8: packets@48 octets@52 first@56 last@60
 Tick size 4 align 4:
 Set size 128 align 8: slots@0
-Control size 64 align 8: epoch@0 own_exports@4
+Control size 64 align 4: epoch@0 own_exports@4
 RingCursor size 128 align 8: head@0 seen_tail@8 tail@64
 Counters size 128 align 8: received_packets@0 received_octets@8 metered_packets@16 metered_octets@24 \
 spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 outcomes@64 notes@104

@@ -233,8 +233,8 @@ fn transport() -> impl Strategy<Value = Transport> {
         any::<(u16, u16)>().prop_map(|ports| Transport::Sctp { ports }),
         any::<(u8, u8)>().prop_map(|(kind, code)| Transport::Icmp { kind, code }),
         // Neither a transport with ports nor an extension header (of IPv6, or AH, which etherparse
-        // follows in IPv4 too).
-        proptest::sample::select(vec![2u8, 4, 47, 50, 89, 103, 112, 200])
+        // follows in IPv4 too), nor IGMP, of which etherparse also reads the content.
+        proptest::sample::select(vec![4u8, 47, 50, 89, 103, 112, 200])
             .prop_map(|protocol| Transport::Other { protocol }),
     ]
 }
@@ -312,7 +312,7 @@ fn remaining(frame: &[u8], ip: &etherparse::Ipv6Slice<'_>) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_octets_are_parsed_without_a_panic(octets in vec(any::<u8>(), 0..200), longer in 0..100_000usize) {
@@ -361,6 +361,8 @@ proptest! {
     #[test]
     fn etherparse_reads_the_same(case in case()) {
         let frame = case.write();
+        // etherparse wants time stamp messages to have their one length (RFC 792).
+        prop_assume!(!matches!(case.transport, Transport::Icmp { kind: 13 | 14, .. }));
         let mut expected = independent(&frame);
         // etherparse knows no SCTP, and reads no transport of a first fragment.
         if expected.note.is_none()
