@@ -8,7 +8,7 @@ mod replay_support;
 use std::fs::File;
 use std::path::Path;
 
-use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
+use pcap_parser::traits::PcapNGPacketBlock;
 use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader};
 use probe_user::capture::CaptureReader;
 use replay_support::{corpus, files, options, replay};
