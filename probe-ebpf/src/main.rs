@@ -48,13 +48,10 @@ fn run(context: &XdpContext) {
 fn meter(context: &XdpContext, settings: &KernelSettings, place: &Place) {
     let bytes = XdpBytes::new(context);
     place.received(&bytes);
-    let outcome = match parse::parse(&bytes) {
-        Ok(mut packet) => {
-            packet.key.set_ingress_interface(context.ingress_ifindex() as u32);
-            micro_flow_cache::meter(settings, place, &packet)
-        }
-        Err(outcome) => Err(outcome),
-    };
+    let outcome = parse::parse_and(&bytes, |mut packet| {
+        packet.key.set_ingress_interface(context.ingress_ifindex() as u32);
+        micro_flow_cache::meter(settings, place, &packet)
+    });
     if let Err(outcome) = outcome {
         place.unmetered(outcome);
         log(context, outcome);

@@ -35,7 +35,22 @@ pub struct ParsedPacket {
 /// The reason why the packet cannot be metered.
 #[inline(always)]
 pub fn parse<B: PacketBytes>(bytes: &B) -> Result<ParsedPacket, Outcome> {
-    network(bytes, ethernet::parse(bytes)?)
+    parse_and(bytes, Ok)
+}
+
+/// Parses an Ethernet frame and does `then` with the packet.
+///
+/// For the kernel program: `then` is compiled once for IPv4 and once for IPv6, where the compiler knows
+/// which words of the key are constant and keeps the others in registers (BPF has ten).
+///
+/// # Errors
+/// The reason why the packet cannot be metered, or that of `then`.
+#[inline(always)]
+pub fn parse_and<B: PacketBytes, R>(
+    bytes: &B,
+    then: impl FnOnce(ParsedPacket) -> Result<R, Outcome>,
+) -> Result<R, Outcome> {
+    network(bytes, ethernet::parse(bytes)?, then)
 }
 
 /// Parses what follows a link header other than Ethernet that names its content by an Ethernet type
@@ -49,18 +64,24 @@ pub fn parse_ether_type<B: PacketBytes>(
     ether_type: u16,
     offset: usize,
 ) -> Result<ParsedPacket, Outcome> {
-    network(bytes, ethernet::follow_tags(bytes, ether_type, offset)?)
+    network(bytes, ethernet::follow_tags(bytes, ether_type, offset)?, Ok)
 }
 
 #[inline(always)]
-fn network<B: PacketBytes>(bytes: &B, network: ethernet::Network) -> Result<ParsedPacket, Outcome> {
-    let mut packet = match network.ether_type {
-        ethernet::IPV4 => ipv4::parse(bytes, network.offset),
-        ethernet::IPV6 => ipv6::parse(bytes, network.offset),
+fn network<B: PacketBytes, R>(
+    bytes: &B,
+    network: ethernet::Network,
+    then: impl FnOnce(ParsedPacket) -> Result<R, Outcome>,
+) -> Result<R, Outcome> {
+    let tagged = |mut packet: ParsedPacket| {
+        packet.key.set_vlans(network.vlan, network.customer_vlan);
+        then(packet)
+    };
+    match network.ether_type {
+        ethernet::IPV4 => tagged(ipv4::parse(bytes, network.offset)?),
+        ethernet::IPV6 => tagged(ipv6::parse(bytes, network.offset)?),
         _ => Err(Outcome::NotIp),
-    }?;
-    packet.key.set_vlans(network.vlan, network.customer_vlan);
-    Ok(packet)
+    }
 }
 
 /// Parses an IP packet without a link header (capture files of link type `RAW`, tunnels).
