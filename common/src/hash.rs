@@ -5,7 +5,7 @@
 //! NH is almost universal: for keys chosen without knowing the seed, two collide with probability 2^-32.
 //! Its products do not depend on each other, so the CPU overlaps them.
 
-use crate::{FlowKey, flow_key::KEY_WORDS};
+use crate::{FlowKey, IpVersion, flow_key::KEY_WORDS};
 
 /// Random numbers drawn at start, so that nobody outside can aim packets at one set.
 #[repr(C)]
@@ -15,10 +15,19 @@ pub struct HashSeed {
     pub addends: [u32; 2 * KEY_WORDS],
     /// Odd.
     pub multiplier: u64,
+    /// What the two words contribute that are zero in every IPv4 key; kept so that they need not be hashed.
+    ipv4: u64,
 }
 
 impl HashSeed {
-    /// A seed of 64 random octets.
+    /// A seed of these numbers; `multiplier` is made odd.
+    #[must_use]
+    pub const fn new(addends: [u32; 2 * KEY_WORDS], multiplier: u64) -> Self {
+        let ipv4 = product(0, addends[0], addends[1]).wrapping_add(product(0, addends[4], addends[5]));
+        Self { addends, multiplier: multiplier | 1, ipv4 }
+    }
+
+    /// A seed of 56 random octets.
     #[must_use]
     pub fn from_random(random: [u8; 56]) -> Self {
         let mut addends = [0; 2 * KEY_WORDS];
@@ -27,7 +36,7 @@ impl HashSeed {
         }
         let mut tail = [0; 8];
         tail.copy_from_slice(&random[48..]);
-        Self { addends, multiplier: u64::from_ne_bytes(tail) | 1 }
+        Self::new(addends, u64::from_ne_bytes(tail))
     }
 
     /// The hash of a key; `mask` says which bits of word 5 count. The high bits are the good ones.
@@ -36,9 +45,12 @@ impl HashSeed {
     pub fn hash(&self, key: &FlowKey, mask: u64) -> u64 {
         let [w0, w1, w2, w3, w4, w5] = key.words;
         let a = &self.addends;
-        let sum = product(w0, a[0], a[1])
+        let constant = match key.ip_version() {
+            IpVersion::V4 => self.ipv4,
+            IpVersion::V6 => product(w0, a[0], a[1]).wrapping_add(product(w2, a[4], a[5])),
+        };
+        let sum = constant
             .wrapping_add(product(w1, a[2], a[3]))
-            .wrapping_add(product(w2, a[4], a[5]))
             .wrapping_add(product(w3, a[6], a[7]))
             .wrapping_add(product(w4, a[8], a[9]))
             .wrapping_add(product(w5 & mask, a[10], a[11]));
@@ -47,7 +59,7 @@ impl HashSeed {
 }
 
 #[inline(always)]
-fn product(word: u64, low: u32, high: u32) -> u64 {
+const fn product(word: u64, low: u32, high: u32) -> u64 {
     let low = (word as u32).wrapping_add(low);
     let high = ((word >> 32) as u32).wrapping_add(high);
     (low as u64).wrapping_mul(high as u64)

@@ -25,13 +25,12 @@ pub struct KernelSettings {
     pub seed: HashSeed,
 }
 
-const _: () = assert!(size_of::<KernelSettings>() == 88);
+const _: () = assert!(size_of::<KernelSettings>() == 96);
 const _: () = assert!(OUTCOMES <= 8);
 
 impl KernelSettings {
     /// What the object holds until the loader writes the real ones.
-    pub const UNSET: Self =
-        Self::new(0, 1, 0, HashSeed { addends: [0; 2 * crate::flow_key::KEY_WORDS], multiplier: 1 });
+    pub const UNSET: Self = Self::new(0, 1, 0, HashSeed::new([0; 2 * crate::flow_key::KEY_WORDS], 1));
 
     /// Settings with the ABI version of this build.
     #[must_use]

@@ -2,7 +2,7 @@
 //! One slot of the micro-flow cache: exactly one cache line. Its alignment is 8, because LLVM's BPF backend
 //! copies no stricter type; the maps place every slot on a multiple of 64 octets all the same.
 
-use crate::{FlowKey, Tick, flow_key::KEY_WORDS};
+use crate::{FlowKey, IpVersion, Tick, flow_key::KEY_WORDS};
 
 /// What one CPU has counted for a key since the slot was created. 64 octets, all of them used.
 ///
@@ -42,12 +42,14 @@ impl Slot {
     #[inline(always)]
     #[must_use]
     pub fn is_for(&self, key: &FlowKey, mask: u64) -> bool {
-        let difference = (self.words[0] ^ key.words[0])
-            | (self.words[1] ^ key.words[1])
-            | (self.words[2] ^ key.words[2])
+        let mut difference = (self.words[1] ^ key.words[1])
             | (self.words[3] ^ key.words[3])
             | (self.words[4] ^ key.words[4])
             | ((self.words[5] ^ key.words[5]) & mask);
+        // The version is always part of the mask, and words 0 and 2 of every IPv4 key are zero.
+        if key.ip_version() == IpVersion::V6 {
+            difference |= (self.words[0] ^ key.words[0]) | (self.words[2] ^ key.words[2]);
+        }
         difference == 0
     }
 

@@ -32,8 +32,8 @@ Control size 64 align 4: epoch@0 own_exports@4
 RingCursor size 128 align 8: head@0 seen_tail@8 tail@64
 Counters size 128 align 8: received_packets@0 received_octets@8 metered_packets@16 metered_octets@24 \
 spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 outcomes@64 notes@104
-HashSeed size 56 align 8: addends@0 multiplier@48
-KernelSettings size 88 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 publish_by_atomic@16 key_mask@24 seed@32
+HashSeed size 64 align 8: addends@0 multiplier@48
+KernelSettings size 96 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 publish_by_atomic@16 key_mask@24 seed@32
 OwnExportKey size 40 align 8: addresses@0 ports@32 zero@36
 outcomes: not_ip truncated malformed too_deep own_export
 notes: later_fragment deep_headers

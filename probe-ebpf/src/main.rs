@@ -14,7 +14,10 @@ mod packet_bytes;
 mod spill_ring;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use probe_common::{KernelSettings, Outcome, parse};
+use probe_common::{
+    KernelSettings, Outcome,
+    parse::{self, Handler, ParsedPacket},
+};
 
 use crate::{micro_flow_cache::Place, packet_bytes::XdpBytes};
 
@@ -48,13 +51,27 @@ fn run(context: &XdpContext) {
 fn meter(context: &XdpContext, settings: &KernelSettings, place: &Place) {
     let bytes = XdpBytes::new(context);
     place.received(&bytes);
-    let outcome = parse::parse_and(&bytes, |mut packet| {
-        packet.key.set_ingress_interface(context.ingress_ifindex() as u32);
-        micro_flow_cache::meter(settings, place, &packet)
-    });
+    let outcome = parse::parse_and(&bytes, Meter { context, settings, place });
     if let Err(outcome) = outcome {
         place.unmetered(outcome);
         log(context, outcome);
+    }
+}
+
+/// What is done with a parsed packet.
+struct Meter<'a> {
+    context: &'a XdpContext,
+    settings: &'a KernelSettings,
+    place: &'a Place,
+}
+
+impl Handler for Meter<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn handle(self, mut packet: ParsedPacket) -> Result<(), Outcome> {
+        packet.key.set_ingress_interface(self.context.ingress_ifindex() as u32);
+        micro_flow_cache::meter(self.settings, self.place, &packet)
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The configuration file: what it means, what is refused and how, and that the example equals the defaults.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
     collections::BTreeMap,

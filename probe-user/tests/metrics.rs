@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What Prometheus sees: the server over real sockets, the text against promtool.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -127,7 +128,7 @@ fn a_slow_request_is_cut_off_and_others_are_served_meanwhile() {
     let mut slow = connect(&server);
     slow.write_all(b"GET /metrics HTT").unwrap();
     assert!(ask(&server, b"GET /healthz HTTP/1.1\r\n\r\n").ends_with("ok\n"));
-    now.store(Duration::from_secs(5).as_nanos() as u64, SeqCst);
+    now.store(5_000_000_000, SeqCst);
     assert!(ask(&server, b"GET /healthz HTTP/1.1\r\n\r\n").ends_with("ok\n"));
     // Closed in the orderly way or, with the request unread, by a reset; but closed.
     match slow.read(&mut [0; 16]) {

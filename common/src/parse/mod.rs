@@ -29,28 +29,50 @@ pub struct ParsedPacket {
     pub note: Option<Note>,
 }
 
+/// What is done with a packet that was parsed.
+pub trait Handler {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Why the packet is not metered after all.
+    fn handle(self, packet: ParsedPacket) -> Result<Self::Output, Outcome>;
+}
+
+/// Hands the packet back.
+struct Return;
+
+impl Handler for Return {
+    type Output = ParsedPacket;
+
+    #[inline(always)]
+    fn handle(self, packet: ParsedPacket) -> Result<ParsedPacket, Outcome> {
+        Ok(packet)
+    }
+}
+
 /// Parses an Ethernet frame.
 ///
 /// # Errors
 /// The reason why the packet cannot be metered.
 #[inline(always)]
 pub fn parse<B: PacketBytes>(bytes: &B) -> Result<ParsedPacket, Outcome> {
-    parse_and(bytes, Ok)
+    parse_and(bytes, Return)
 }
 
-/// Parses an Ethernet frame and does `then` with the packet.
+/// Parses an Ethernet frame and handles the packet.
 ///
-/// For the kernel program: `then` is compiled once for IPv4 and once for IPv6, where the compiler knows
-/// which words of the key are constant and keeps the others in registers (BPF has ten).
+/// For the kernel program: the handler, if it is always inlined, is compiled once for IPv4 and once for
+/// IPv6, where the compiler knows which words of the key are constant and keeps the others in registers
+/// (BPF has ten).
 ///
 /// # Errors
-/// The reason why the packet cannot be metered, or that of `then`.
+/// The reason why the packet cannot be metered, or the handler's.
 #[inline(always)]
-pub fn parse_and<B: PacketBytes, R>(
-    bytes: &B,
-    then: impl FnOnce(ParsedPacket) -> Result<R, Outcome>,
-) -> Result<R, Outcome> {
-    network(bytes, ethernet::parse(bytes)?, then)
+pub fn parse_and<B: PacketBytes, H: Handler>(bytes: &B, handler: H) -> Result<H::Output, Outcome> {
+    network(bytes, ethernet::parse(bytes)?, handler)
 }
 
 /// Parses what follows a link header other than Ethernet that names its content by an Ethernet type
@@ -64,22 +86,26 @@ pub fn parse_ether_type<B: PacketBytes>(
     ether_type: u16,
     offset: usize,
 ) -> Result<ParsedPacket, Outcome> {
-    network(bytes, ethernet::follow_tags(bytes, ether_type, offset)?, Ok)
+    network(bytes, ethernet::follow_tags(bytes, ether_type, offset)?, Return)
 }
 
 #[inline(always)]
-fn network<B: PacketBytes, R>(
+fn network<B: PacketBytes, H: Handler>(
     bytes: &B,
     network: ethernet::Network,
-    then: impl FnOnce(ParsedPacket) -> Result<R, Outcome>,
-) -> Result<R, Outcome> {
-    let tagged = |mut packet: ParsedPacket| {
-        packet.key.set_vlans(network.vlan, network.customer_vlan);
-        then(packet)
-    };
+    handler: H,
+) -> Result<H::Output, Outcome> {
     match network.ether_type {
-        ethernet::IPV4 => tagged(ipv4::parse(bytes, network.offset)?),
-        ethernet::IPV6 => tagged(ipv6::parse(bytes, network.offset)?),
+        ethernet::IPV4 => {
+            let mut packet = ipv4::parse(bytes, network.offset)?;
+            packet.key.set_vlans(network.vlan, network.customer_vlan);
+            handler.handle(packet)
+        }
+        ethernet::IPV6 => {
+            let mut packet = ipv6::parse(bytes, network.offset)?;
+            packet.key.set_vlans(network.vlan, network.customer_vlan);
+            handler.handle(packet)
+        }
         _ => Err(Outcome::NotIp),
     }
 }
