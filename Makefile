@@ -37,7 +37,7 @@ test: check-root
 	@deploy/setup.sh --test
 	@deploy/check.sh
 	$(CARGO) test --locked -- --include-ignored
-	PROBE_SKIP_EBPF=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TARGET)/loom RUSTFLAGS='--cfg loom' $(CARGO) test --locked -p probe-user --lib queue
+	PROBE_SKIP_EBPF=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TARGET)/loom RUSTFLAGS='--cfg loom' $(CARGO) test --locked -p probe-user --lib queue::
 
 check-root:
 	@[[ $$EUID == 0 ]] || { echo 'make test: needs root: tests attach XDP and make network namespaces: sudo env PATH="$$PATH" make test' >&2; \

@@ -48,8 +48,11 @@ const _: () = assert!(size_of::<FlowKey>() == 48, "a key is six words");
 /// An IPv4 address (network byte order, as in the packet) as the two words of its mapped form.
 #[inline(always)]
 fn mapped(address: [u8; 4]) -> (u64, u64) {
-    let [a, b, c, d] = address;
-    (0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]))
+    // As one 32-bit number: put together from octets, the compiler would load each by itself.
+    let address = u32::from_ne_bytes(address) as u64;
+    let word =
+        if cfg!(target_endian = "little") { address << 32 | 0xffff_0000 } else { 0xffff_0000_0000 | address };
+    (0, word)
 }
 
 impl FlowKey {

@@ -16,7 +16,8 @@ pub struct Set {
 
 const _: () = assert!(size_of::<Set>() == 128);
 
-/// What user space tells the kernel while it runs. Written by user space alone.
+/// What user space tells the kernel while it runs. A global of the program, so that reading it costs no
+/// look-up; written by user space alone.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Control {
@@ -25,6 +26,11 @@ pub struct Control {
     /// Number of entries in `OWN_EXPORT`; 0 spares the kernel the look-up.
     pub own_exports: u32,
     reserved: [u32; 14],
+}
+
+impl Control {
+    /// Nothing told yet.
+    pub const UNSET: Self = Self { epoch: 0, own_exports: 0, reserved: [0; 14] };
 }
 
 /// Head and tail of one CPU's spill ring, each on its own cache line. Both count records since start.
@@ -45,8 +51,8 @@ const _: () = assert!(size_of::<RingCursor>() == 128);
 
 /// Names of the maps in the object.
 pub mod map_name {
-    /// `Control`, one value, mapped.
-    pub const CONTROL: &str = "CONTROL";
+    /// `Control`, one value: the program's zero-initialised globals, of which it is the only one.
+    pub const CONTROL: &str = ".bss";
     /// `Set`; index ((cpu × 2 + epoch) × sets + set), mapped.
     pub const CACHE: &str = "CACHE";
     /// `Slot`; index (cpu × records + position), mapped.

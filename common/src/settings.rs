@@ -18,7 +18,8 @@ pub struct KernelSettings {
     /// 1: publish the spill ring's head with a BPF atomic (needed where stores may pass each other);
     /// 0: with a plain store.
     pub publish_by_atomic: u32,
-    reserved: u32,
+    /// 64 minus `set_bits`: how far the hash is shifted to give the set.
+    pub set_shift: u32,
     /// Which bits of key word 5 count.
     pub key_mask: u64,
     /// Seed of the hash.
@@ -41,7 +42,7 @@ impl KernelSettings {
             set_bits,
             ring_mask,
             publish_by_atomic: !cfg!(target_arch = "x86_64") as u32,
-            reserved: 0,
+            set_shift: 64 - set_bits,
             key_mask: KEY_BASE_MASK,
             seed,
         }

@@ -33,11 +33,11 @@ RingCursor size 128 align 8: head@0 seen_tail@8 tail@64
 Counters size 128 align 8: received_packets@0 received_octets@8 metered_packets@16 metered_octets@24 \
 spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 outcomes@64 notes@104
 HashSeed size 64 align 8: addends@0 multiplier@48
-KernelSettings size 96 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 publish_by_atomic@16 key_mask@24 seed@32
+KernelSettings size 96 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 publish_by_atomic@16 set_shift@20 key_mask@24 seed@32
 OwnExportKey size 40 align 8: addresses@0 ports@32 zero@36
 outcomes: not_ip truncated malformed too_deep own_export
 notes: later_fragment deep_headers
-maps: CONTROL CACHE SPILL CURSOR COUNTERS OWN_EXPORT BARRIER
+maps: .bss CACHE SPILL CURSOR COUNTERS OWN_EXPORT BARRIER
 ";
 
 #[test]
@@ -55,7 +55,7 @@ fn a_changed_layout_needs_a_new_abi_version() {
             lost_packets, lost_octets, outcomes, notes
         }
         HashSeed { addends, multiplier }
-        KernelSettings { abi_version, cpus, set_bits, ring_mask, publish_by_atomic, key_mask, seed }
+        KernelSettings { abi_version, cpus, set_bits, ring_mask, publish_by_atomic, set_shift, key_mask, seed }
         OwnExportKey { addresses, ports, zero }
     }
     writeln!(text, "outcomes: {}", Outcome::ALL.map(Outcome::name).join(" ")).unwrap();

@@ -2,6 +2,8 @@
 //! Every map. The loader sets the number of entries (1 here is a placeholder) and maps all arrays into
 //! user space.
 
+use core::{cell::UnsafeCell, ptr::read_volatile};
+
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{self, ArrayOfMaps},
@@ -10,9 +12,33 @@ use aya_ebpf::{
 };
 use probe_common::{Control, Counters, OwnExportKey, RingCursor, Set, Slot};
 
-/// Value: which half of the caches is active. Written by user space, read by the kernel.
-#[map]
-pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// A global that user space writes, by an update of the map that the loader makes of `.bss`.
+#[repr(transparent)]
+pub(crate) struct Told(UnsafeCell<Control>);
+
+// SAFETY: the program only reads it, with volatile reads of whole words.
+unsafe impl Sync for Told {}
+
+impl Told {
+    /// Which half of the caches is active: 0 or 1.
+    #[inline(always)]
+    pub(crate) fn epoch(&self) -> u32 {
+        // SAFETY: the word is aligned and valid; user space may write it at any time, hence volatile.
+        let epoch = unsafe { read_volatile(&raw const (*self.0.get()).epoch) };
+        epoch & 1
+    }
+
+    /// Number of entries in `OWN_EXPORT`.
+    #[inline(always)]
+    pub(crate) fn own_exports(&self) -> u32 {
+        // SAFETY: as for `epoch`.
+        unsafe { read_volatile(&raw const (*self.0.get()).own_exports) }
+    }
+}
+
+/// What user space tells while the program runs.
+#[unsafe(no_mangle)]
+pub(crate) static CONTROL: Told = Told(UnsafeCell::new(Control::UNSET));
 
 /// Key: ((cpu × 2 + epoch) << set bits) + set. Written by the kernel while its half is active; read and
 /// zeroed by user space while it is quiet.

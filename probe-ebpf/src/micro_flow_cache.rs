@@ -19,7 +19,6 @@ const UDP: u8 = 17;
 pub(crate) struct Place {
     pub(crate) cpu: u32,
     pub(crate) epoch: u32,
-    own_exports: u32,
     counters: *mut Counters,
 }
 
@@ -27,20 +26,14 @@ impl Place {
     /// `None` cannot happen: the maps have a place for every possible CPU.
     #[inline(always)]
     pub(crate) fn of_this_cpu(settings: &KernelSettings) -> Option<Self> {
-        let control = CONTROL.get_ptr(0)?;
-        // SAFETY: a value of an array lives as long as the map. User space writes the words as a whole.
-        let control = unsafe { &*control };
-        // SAFETY: as above; volatile because user space writes it while we run.
-        let epoch = unsafe { core::ptr::read_volatile(&control.epoch) } & 1;
-        // SAFETY: as above.
-        let own_exports = unsafe { core::ptr::read_volatile(&control.own_exports) };
+        let epoch = CONTROL.epoch();
         // SAFETY: the helper has no preconditions.
         let cpu = unsafe { bpf_get_smp_processor_id() };
         if cpu >= settings.cpus {
             return None;
         }
         let counters = COUNTERS.get_ptr_mut(cpu * 2 + epoch)?;
-        Some(Self { cpu, epoch, own_exports, counters })
+        Some(Self { cpu, epoch, counters })
     }
 
     /// This CPU's counters of this epoch.
@@ -75,7 +68,7 @@ impl Place {
 pub(crate) fn meter(settings: &KernelSettings, place: &Place, packet: &ParsedPacket) -> Result<(), Outcome> {
     let key = &packet.key;
     let mask = settings.key_mask;
-    let set = (settings.seed.hash(key, mask) >> (64 - settings.set_bits)) as u32;
+    let set = (settings.seed.hash(key, mask) >> settings.set_shift) as u32;
     let half = place.cpu * 2 + place.epoch;
     let Some(set) = CACHE.get_ptr_mut((half << settings.set_bits) + set) else {
         // Cannot happen: `set` has `set_bits` bits. Counted so that the ledger would show it.
@@ -93,7 +86,7 @@ pub(crate) fn meter(settings: &KernelSettings, place: &Place, packet: &ParsedPac
     } else if second.is_for(key, mask) {
         count(settings, place, second, packet, now);
     } else {
-        if place.own_exports != 0 && is_own_export(packet) {
+        if CONTROL.own_exports() != 0 && is_own_export(packet) {
             return Err(Outcome::OwnExport);
         }
         let victim = if first.packets == 0 || second.packets != 0 && first.last.is_before(second.last) {

@@ -227,7 +227,7 @@ impl Harvester {
         for pending in &mut self.flush {
             pending.ready = true;
         }
-        self.cache.flip();
+        self.cache.flip()?;
         self.barrier.request()
     }
 

@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The two halves of every CPU's cache: flips which one is active, then reads and frees the quiet one.
 
-use std::{
-    mem::offset_of,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::Arc;
 
-use probe_common::{Control, Set, Slot};
+use probe_common::{Set, Slot};
 
-use super::{SharedArray, Sizing};
+use super::{ControlMap, KernelError, SharedArray, Sizing};
 
 /// Reader of the caches. The order of calls is `flip`, a [`super::Barrier`], then `drain` until it says
 /// that the quiet half is empty.
 pub struct CacheReader {
     cache: SharedArray<Set>,
-    control: Arc<SharedArray<Control>>,
+    control: Arc<ControlMap>,
     sizing: Sizing,
     active: u32,
     /// Next set of the quiet halves to read, counted over all CPUs.
@@ -22,9 +19,8 @@ pub struct CacheReader {
 }
 
 impl CacheReader {
-    pub(super) fn new(cache: SharedArray<Set>, control: Arc<SharedArray<Control>>, sizing: Sizing) -> Self {
-        let active = control.word32(0, offset_of!(Control, epoch)).load(Ordering::Relaxed) & 1;
-        Self { cache, control, sizing, active, next: 0 }
+    pub(super) fn new(cache: SharedArray<Set>, control: Arc<ControlMap>, sizing: Sizing) -> Self {
+        Self { cache, control, sizing, active: 0, next: 0 }
     }
 
     /// The epoch (0 or 1) that packets count in from now on.
@@ -34,10 +30,14 @@ impl CacheReader {
     }
 
     /// Makes the other half active. Programs that run now may still write the old one: wait for them.
-    pub fn flip(&mut self) {
+    ///
+    /// # Errors
+    /// When the kernel refuses; then the same half stays active.
+    pub fn flip(&mut self) -> Result<(), KernelError> {
+        self.control.set_epoch(self.active ^ 1)?;
         self.active ^= 1;
         self.next = 0;
-        self.control.word32(0, offset_of!(Control, epoch)).store(self.active, Ordering::Release);
+        Ok(())
     }
 
     /// Appends the slots of the next `sets` sets of the quiet half to `out` and frees them; returns whether

@@ -9,14 +9,14 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use probe_common::{
-    Control, Counters, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, RingCursor, Set, Slot, map_name,
+    Counters, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, RingCursor, Set, Slot, map_name,
 };
 
 use crate::net::{Link, Role};
 
 use super::{
-    Attachment, Barrier, CacheReader, CounterReader, KernelError, SharedArray, Sizing, SpillReader, XdpMode,
-    log::KernelLog, privilege,
+    Attachment, Barrier, CacheReader, ControlMap, CounterReader, KernelError, SharedArray, Sizing,
+    SpillReader, XdpMode, log::KernelLog, privilege,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe.o"));
@@ -40,7 +40,7 @@ pub struct LoadedProgram {
     ebpf: Ebpf,
     options: KernelOptions,
     own_export: HashMap<MapData, OwnExportKey, u32>,
-    control: Arc<SharedArray<Control>>,
+    control: Arc<ControlMap>,
     log: KernelLog,
 }
 
@@ -84,7 +84,9 @@ impl LoadedProgram {
         }
         let own_export = HashMap::try_from(take(&mut ebpf, map_name::OWN_EXPORT)?)
             .map_err(|_| mismatch(map_name::OWN_EXPORT))?;
-        let control = Arc::new(map_array(&mut ebpf, map_name::CONTROL, 1)?);
+        let control =
+            Array::try_from(take(&mut ebpf, map_name::CONTROL)?).map_err(|_| mismatch(map_name::CONTROL))?;
+        let control = Arc::new(ControlMap::new(control));
         Ok(Self { ebpf, options, own_export, control, log })
     }
 
@@ -150,10 +152,7 @@ impl LoadedProgram {
         for key in streams {
             self.own_export.insert(key, 1, 0).map_err(own_export_error)?;
         }
-        self.control
-            .word32(0, std::mem::offset_of!(Control, own_exports))
-            .store(u32::try_from(streams.len()).unwrap_or(u32::MAX), std::sync::atomic::Ordering::Release);
-        Ok(())
+        self.control.set_own_exports(u32::try_from(streams.len()).unwrap_or(u32::MAX))
     }
 
     /// Shows what the program has logged since the last call, in builds with the feature `kernel-log`.

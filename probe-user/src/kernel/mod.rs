@@ -6,11 +6,13 @@
 //! - `shared_memory`: an array of the kernel, mapped (unsafe)
 //! - `spill_reader`: one CPU's spill ring
 //! - `cache_reader`: the two halves of every CPU's cache, and the swap between them
+//! - `control`: what the program is told while it runs
 //! - `counter_reader`: the kernel's counters
 
 mod attach;
 mod barrier;
 mod cache_reader;
+mod control;
 mod counter_reader;
 mod error;
 mod loader;
@@ -23,6 +25,7 @@ mod spill_reader;
 pub use attach::{Attachment, XdpMode};
 pub use barrier::{Barrier, BarrierThread};
 pub use cache_reader::CacheReader;
+pub use control::ControlMap;
 pub use counter_reader::CounterReader;
 pub use error::KernelError;
 pub use loader::{KernelOptions, LoadedProgram, Readers};

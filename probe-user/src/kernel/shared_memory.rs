@@ -5,13 +5,7 @@
 //! none. Values are copied out and in with volatile accesses, never borrowed, because the kernel may write
 //! them at any time; words that both sides share while both run are accessed as atomics.
 
-use std::{
-    io,
-    num::NonZeroUsize,
-    os::fd::AsFd,
-    ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64},
-};
+use std::{io, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull, sync::atomic::AtomicU64};
 
 use aya::Pod;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -84,15 +78,6 @@ impl<T: Pod> SharedArray<T> {
         let at = self.field(index, offset, 8);
         // SAFETY: `field` checked bounds and alignment; the mapping lives as long as `self`.
         unsafe { AtomicU64::from_ptr(at.cast().as_ptr()) }
-    }
-
-    /// As [`Self::word64`], of 32 bits.
-    #[inline]
-    #[must_use]
-    pub fn word32(&self, index: usize, offset: usize) -> &AtomicU32 {
-        let at = self.field(index, offset, 4);
-        // SAFETY: `field` checked bounds and alignment; the mapping lives as long as `self`.
-        unsafe { AtomicU32::from_ptr(at.cast().as_ptr()) }
     }
 
     #[inline]
