@@ -39,7 +39,7 @@ struct Args {
     #[command(flatten)]
     bench: BenchArgs,
     /// Slots of the micro-flow cache of one CPU
-    #[arg(long, default_value_t = 16_384)]
+    #[arg(long, default_value_t = 8192)]
     cache_slots: u32,
     /// Records of the spill ring of one CPU
     #[arg(long, default_value_t = 262_144)]
@@ -59,6 +59,8 @@ struct Case {
 /// Turns of one figure. In each turn every store has one short run, so that whatever else the machine does
 /// meets all of them alike.
 const TURNS: usize = 41;
+/// The same with --quick.
+const QUICK_TURNS: usize = 15;
 /// Packets of one run: some milliseconds.
 const REPEAT: u32 = 100_000;
 
@@ -66,6 +68,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let flows: &[u64] =
         if args.bench.quick { &[1, 256, 65_536, 524_288] } else { &[1, 256, 65_536, 524_288, 1 << 20] };
+    let turns = if args.bench.quick { QUICK_TURNS } else { TURNS };
     let mut report = Report::new("xdp_cost", args.bench);
     pin(0)?;
     let mut stores = Stores::load()?;
@@ -82,7 +85,7 @@ fn main() -> Result<()> {
                 lanes.extend([stores.lane("percpu_hash")?, stores.lane("lru_percpu_hash")?]);
             }
             let before = probe.counters.of_epoch(0);
-            let times = stores.race(&lanes, case, flows)?;
+            let times = stores.race(&lanes, case, flows, turns)?;
             let after = probe.counters.of_epoch(0);
             let counted = |count: fn(&Counters) -> u64| count(&after) - count(&before);
             anyhow::ensure!(
@@ -149,7 +152,7 @@ impl Stores {
 
     /// Time of one packet in each lane, in nanoseconds: the lower quartile of its runs, because whatever
     /// disturbs a run can only make it longer.
-    fn race(&mut self, lanes: &[Lane], case: &Case, flows: u64) -> Result<Vec<f64>> {
+    fn race(&mut self, lanes: &[Lane], case: &Case, flows: u64, turns: usize) -> Result<Vec<f64>> {
         Array::<_, [u64; 3]>::try_from(self.ebpf.map_mut("VARY").context("VARY")?)?.set(
             0,
             [1, flows - 1, case.offset],
@@ -173,8 +176,8 @@ impl Stores {
             // Uncounted: maps and caches fill before the clock starts.
             run(lane, u32::try_from(flows)?.saturating_mul(4).max(REPEAT))?;
         }
-        let mut times = vec![Vec::with_capacity(TURNS); lanes.len()];
-        for _ in 0..TURNS {
+        let mut times = vec![Vec::with_capacity(turns); lanes.len()];
+        for _ in 0..turns {
             for (lane, times) in lanes.iter().zip(&mut times) {
                 times.push(run(lane, REPEAT)?);
             }
@@ -182,7 +185,7 @@ impl Stores {
         for times in &mut times {
             times.sort_unstable_by(f64::total_cmp);
         }
-        Ok(times.iter().map(|times| times[TURNS / 4]).collect())
+        Ok(times.iter().map(|times| times[turns / 4]).collect())
     }
 }
 
