@@ -11,6 +11,7 @@
 mod maps;
 mod micro_flow_cache;
 mod packet_bytes;
+mod place;
 mod spill_ring;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
@@ -19,7 +20,7 @@ use probe_common::{
     parse::{self, Handler, ParsedPacket},
 };
 
-use crate::{micro_flow_cache::Place, packet_bytes::XdpBytes};
+use crate::{packet_bytes::XdpBytes, place::Place};
 
 /// Written by the loader before the program is verified.
 #[unsafe(no_mangle)]

@@ -5,7 +5,7 @@ use probe_common::{KernelSettings, Slot};
 
 use crate::{
     maps::{CURSOR, SPILL},
-    micro_flow_cache::Place,
+    place::Place,
 };
 
 /// Appends a slot; when the ring is full, counts what is lost with it.

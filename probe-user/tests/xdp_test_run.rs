@@ -108,7 +108,7 @@ impl Kernel {
                 .unwrap_or_else(|error| panic!("{} octets {frame:02x?}: {error}", frame.len()));
             assert_eq!(result.return_value, verdict);
         }
-        self.readers.cache.flip();
+        self.readers.cache.flip().unwrap();
         self.barrier.wait().unwrap();
         let mut slots = Vec::new();
         while self.readers.cache.drain(1 << 20, &mut slots) {}

@@ -10,6 +10,7 @@
 mod error;
 mod input;
 mod link;
+mod packet;
 mod pcap;
 mod pcapng;
 mod reader;
@@ -21,5 +22,6 @@ mod tests;
 
 pub use error::{CaptureError, CaptureFault};
 pub use link::LinkType;
-pub use reader::{CaptureReader, MAX_PACKET, Packet};
+pub use packet::{MAX_PACKET, Packet};
+pub use reader::CaptureReader;
 pub use replay::{Replay, ReplayCounts, Step};

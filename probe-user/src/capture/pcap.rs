@@ -6,7 +6,7 @@ use pcap_parser::parse_pcap_header;
 use super::error::CaptureFault;
 use super::input::Input;
 use super::link::LinkType;
-use super::reader::{MAX_PACKET, Record};
+use super::packet::{MAX_PACKET, Record};
 
 const FILE_HEADER: usize = 24;
 

@@ -12,7 +12,7 @@ use pcap_parser::{
 use super::error::CaptureFault;
 use super::input::Input;
 use super::link::LinkType;
-use super::reader::{MAX_PACKET, Record};
+use super::packet::{MAX_PACKET, Record};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;

@@ -3,6 +3,7 @@
 
 pub mod collect;
 pub mod completions;
+mod conclude;
 pub mod config;
 pub mod man;
 pub mod replay;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use probe_common::Note;
 
+use super::conclude::conclude;
 use crate::capture::{CaptureError, CaptureReader, Replay, Step};
 use crate::cli::{FlowOptions, ReplayOptions};
 use crate::error::ProbeError;
@@ -54,11 +55,7 @@ pub fn replay(options: &ReplayOptions) -> Result<(), ProbeError> {
     session.flush(&signals);
     session.progress.clear();
     let ledger = ledger(&session.replay, &session.stats);
-    // With standard error closed, --ledger still has it.
-    write!(io::stderr(), "{ledger}").ok();
-    if let Some(path) = &options.output.ledger {
-        ledger.write(path)?;
-    }
+    let concluded = conclude(&ledger, options.output.ledger.as_deref());
     let (faults, files) = (session.faults, options.files.len());
     if faults > 0 {
         return Err(ProbeError::run(format!(
@@ -66,16 +63,7 @@ pub fn replay(options: &ReplayOptions) -> Result<(), ProbeError> {
         ))
         .hint("the messages above name them; what came before the fault is counted and exported"));
     }
-    if ledger.balanced() {
-        return Ok(());
-    }
-    Err(ProbeError::run(format!(
-        "the ledger does not balance: {} packets, {} octets, {} records",
-        ledger.imbalance_packets(),
-        ledger.imbalance_octets(),
-        ledger.imbalance_records()
-    ))
-    .hint("this is a fault of the probe: please report it with the ledger (--ledger FILE)"))
+    concluded
 }
 
 /// A replay and its exporter.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
+    live_flow::{Flow, Seen},
     record::EndReason,
-    slab::{Flow, Seen},
     time::Timestamp,
 };
 

@@ -13,43 +13,11 @@
 use std::io;
 
 use super::{
+    bucket::{Bucket, WAYS},
+    live_flow::FlowId,
     memory::{Mapping, Residence},
     prefetch::prefetch,
-    slab::FlowId,
 };
-
-const WAYS: usize = 8;
-
-#[repr(C, align(64))]
-pub(super) struct Bucket {
-    tags: [u32; WAYS],
-    /// One more than the id; 0 is empty.
-    ids: [u32; WAYS],
-}
-
-const _: () = assert!(size_of::<Bucket>() == 64, "a bucket is one cache line");
-
-impl Bucket {
-    /// One bit for each way that holds this tag.
-    #[inline(always)]
-    fn with_tag(&self, tag: u32) -> u32 {
-        let mut ways = 0;
-        for way in 0..WAYS {
-            ways |= u32::from((self.tags[way] == tag) & (self.ids[way] != 0)) << way;
-        }
-        ways
-    }
-
-    /// The first empty way.
-    #[inline(always)]
-    fn empty(&self) -> Option<usize> {
-        let mut ways = 0u32;
-        for way in 0..WAYS {
-            ways |= u32::from(self.ids[way] == 0) << way;
-        }
-        (ways != 0).then(|| ways.trailing_zeros() as usize)
-    }
-}
 
 pub(super) struct Index {
     buckets: Mapping<Bucket>,

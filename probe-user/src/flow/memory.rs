@@ -14,7 +14,7 @@ use std::{
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use super::{index::Bucket, slab::Flow, wheel::Link};
+use super::{bucket::Bucket, live_flow::Flow, timer_link::Link};
 
 /// Types that may live in a [`Mapping`].
 ///

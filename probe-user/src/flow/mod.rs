@@ -3,10 +3,13 @@
 //!
 //! slot or observation ([`Metered`]) ─merge→ flow ([`FlowTable`]) ─expire→ [`FlowRecord`]
 
+mod bucket;
 mod expiry;
 mod index;
+mod live_flow;
 mod memory;
 mod metered;
+mod options;
 mod prefetch;
 mod record;
 mod slab;
@@ -14,10 +17,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod time;
+mod timer_link;
 mod wheel;
 
 pub use expiry::{ExpiryOptions, TCP_LINGER};
 pub use metered::{Metered, Observation};
+pub use options::{TableError, TableOptions};
 pub use record::{EndReason, FlowRecord};
-pub use table::{FlowTable, Flush, TableError, TableOptions, Totals};
+pub use table::{FlowTable, Flush, Totals};
 pub use time::{Moment, Timestamp, WallOffset};

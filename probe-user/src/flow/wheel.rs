@@ -14,9 +14,10 @@
 use std::io;
 
 use super::{
+    live_flow::FlowId,
     memory::{Mapping, Residence},
-    slab::FlowId,
     time::Timestamp,
+    timer_link::Link,
 };
 
 /// Lists of the wheel.
@@ -27,14 +28,6 @@ const STEP_SHIFT: u32 = 27;
 const WORDS: usize = 64;
 
 const _: () = assert!(LISTS as usize == 64 * WORDS, "one bit a list, one summary bit a word");
-
-/// Neighbours in a list.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Link {
-    next: u32,
-    previous: u32,
-}
 
 pub(super) struct Wheel {
     links: Mapping<Link>,

@@ -37,7 +37,7 @@ use crate::{
     kernel::{KernelOptions, LoadedProgram},
     queue,
     telemetry::{
-        Ledger,
+        Ledger, Throttle,
         http::{HttpServer, Reply, Routes, RunningServer},
         metrics::HistogramCounters,
     },
@@ -48,6 +48,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// From the signal to the end: the harvester's part, and the whole. Five seconds are promised.
 const HARVESTER_END: Duration = Duration::from_millis(2500);
 const EXPORTER_END: Duration = Duration::from_millis(4500);
+
+/// As many streams of its own as the kernel program can tell (map `OWN_EXPORT`).
+const MAX_COLLECTORS: usize = 256;
 
 /// A running probe.
 pub struct Probe {
@@ -62,11 +65,19 @@ pub struct Probe {
     configured: Arc<AtomicU64>,
     ready: Arc<AtomicBool>,
     prints_only: bool,
+    complaint: Throttle,
     _http: Option<RunningServer>,
 }
 
 /// Collectors of the options, with their sockets.
 pub(crate) fn collectors(urls: &[String]) -> Result<Vec<(CollectorUrl, UdpSink)>, ProbeError> {
+    if urls.len() > MAX_COLLECTORS {
+        return Err(ProbeError::usage(format!(
+            "{} collectors are given, and at most {MAX_COLLECTORS} can be served",
+            urls.len()
+        ))
+        .hint("let one collector replicate to the others"));
+    }
     let mut collectors: Vec<(CollectorUrl, UdpSink)> = Vec::new();
     for text in urls {
         let url: CollectorUrl = text.parse().map_err(|error| ProbeError::usage(format!("{error}")))?;
@@ -191,6 +202,7 @@ impl Probe {
             configured,
             ready,
             prints_only,
+            complaint: Throttle::new(Duration::from_secs(60)),
             _http: http,
         };
         probe.tell_own_exports()?;
@@ -227,18 +239,29 @@ impl Probe {
 
     /// One look around: interfaces, export sockets, watchdog.
     fn look(&mut self) -> Result<(), ProbeError> {
-        for consequence in self.interfaces.follow(&mut self.program)? {
-            match consequence {
-                Consequence::Flush(index) => self.harvester.command(Command::FlushInterface(index)),
-                Consequence::Moved(from, to) => self.exporter.moved(from, to),
+        let now = clock::now().now;
+        match self.interfaces.follow(&mut self.program) {
+            Ok(consequences) => consequences.into_iter().for_each(|consequence| self.carry_out(consequence)),
+            // Metering goes on; the next look may succeed.
+            Err(error) => {
+                if self.complaint.admit(now).is_some() {
+                    warn!("changes of interfaces are not seen at present: {}", error.report());
+                }
             }
         }
         self.tell_own_exports()?;
         self.program.show_log();
-        if self.watch.look(clock::now().now) {
+        if self.watch.look(now) {
             notify(&[NotifyState::Watchdog]);
         }
         Ok(())
+    }
+
+    fn carry_out(&self, consequence: Consequence) {
+        match consequence {
+            Consequence::Flush(index) => self.harvester.command(Command::FlushInterface(index)),
+            Consequence::Moved(from, to) => self.exporter.moved(from, to),
+        }
     }
 
     /// Keeps the kernel's list of our own datagrams up to date.
