@@ -25,12 +25,27 @@ pub struct Control {
     pub epoch: u32,
     /// Number of entries in `OWN_EXPORT`; 0 spares the kernel the look-up.
     pub own_exports: u32,
-    reserved: [u32; 14],
+    /// Nanoseconds of one jiffy.
+    pub jiffy_ns: u64,
+    /// `CLOCK_MONOTONIC` at jiffy 0, in nanoseconds modulo 2^64.
+    pub jiffies_began_ns: u64,
+    reserved: [u64; 5],
 }
 
 impl Control {
     /// Nothing told yet.
-    pub const UNSET: Self = Self { epoch: 0, own_exports: 0, reserved: [0; 14] };
+    pub const UNSET: Self =
+        Self { epoch: 0, own_exports: 0, jiffy_ns: 0, jiffies_began_ns: 0, reserved: [0; 5] };
+}
+
+/// Both clocks of the kernel at one moment: what the program `probe_clock` leaves in the map `CLOCK`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ClockReading {
+    /// Jiffies since the kernel's arbitrary beginning.
+    pub jiffies: u64,
+    /// `CLOCK_MONOTONIC`, coarse, in nanoseconds.
+    pub monotonic_ns: u64,
 }
 
 /// Head and tail of one CPU's spill ring, each on its own cache line. Both count records since start.
@@ -51,6 +66,8 @@ const _: () = assert!(size_of::<RingCursor>() == 128);
 
 /// Names of the maps in the object.
 pub mod map_name {
+    /// `ClockReading`, one value.
+    pub const CLOCK: &str = "CLOCK";
     /// `Control`, one value: the program's zero-initialised globals, of which it is the only one.
     pub const CONTROL: &str = ".bss";
     /// `Set`; index ((cpu × 2 + epoch) × sets + set), mapped.

@@ -33,7 +33,7 @@ mod tick;
 pub use counters::Counters;
 pub use flow_key::{FlowKey, IpVersion, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS};
 pub use hash::HashSeed;
-pub use layout::{Control, RingCursor, Set, WAYS, map_name};
+pub use layout::{ClockReading, Control, RingCursor, Set, WAYS, map_name};
 pub use outcome::{NOTES, Note, OUTCOMES, Outcome};
 pub use settings::{KernelSettings, OwnExportKey};
 pub use slot::Slot;

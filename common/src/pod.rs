@@ -3,8 +3,9 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, stated here")]
 // SAFETY: each type is `repr(C)`, made of integers alone, has no padding (size assertions beside the
 // types and `tests/layout.rs`), and every bit pattern is a valid value.
-use crate::{Control, Counters, FlowKey, KernelSettings, OwnExportKey, RingCursor, Set, Slot};
+use crate::{ClockReading, Control, Counters, FlowKey, KernelSettings, OwnExportKey, RingCursor, Set, Slot};
 
+unsafe impl aya::Pod for ClockReading {}
 unsafe impl aya::Pod for Control {}
 unsafe impl aya::Pod for Counters {}
 unsafe impl aya::Pod for FlowKey {}

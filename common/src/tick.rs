@@ -3,7 +3,7 @@
 
 /// Time in units of 2^14 ns (16 µs) of `CLOCK_MONOTONIC`, modulo 2^32 units (19.5 hours).
 ///
-/// The kernel reads `bpf_ktime_get_coarse_ns`, whose own step is 1/HZ (1 to 10 ms); a shift is all it
+/// The kernel program derives it from jiffies, whose own step is 1/HZ (1 to 10 ms); a shift is all it
 /// takes to store it. A slot reaches user space within seconds, so the wrap is never ambiguous.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

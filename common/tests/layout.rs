@@ -28,7 +28,7 @@ FlowKey size 48 align 8:
 Slot size 64 align 8: packets@48 octets@52 first@56 last@60
 Tick size 4 align 4:
 Set size 128 align 8: slots@0
-Control size 64 align 4: epoch@0 own_exports@4
+Control size 64 align 8: epoch@0 own_exports@4 jiffy_ns@8 jiffies_began_ns@16
 RingCursor size 128 align 8: head@0 seen_tail@8 tail@64
 Counters size 128 align 8: received_packets@0 received_octets@8 metered_packets@16 metered_octets@24 \
 spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 outcomes@64 notes@104
@@ -37,7 +37,7 @@ KernelSettings size 96 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 pub
 OwnExportKey size 40 align 8: addresses@0 ports@32 zero@36
 outcomes: not_ip truncated malformed too_deep own_export
 notes: later_fragment deep_headers
-maps: .bss CACHE SPILL CURSOR COUNTERS OWN_EXPORT BARRIER
+maps: .bss CACHE SPILL CURSOR COUNTERS OWN_EXPORT BARRIER CLOCK
 ";
 
 #[test]
@@ -48,7 +48,7 @@ fn a_changed_layout_needs_a_new_abi_version() {
         Slot { packets, octets, first, last }
         Tick {}
         Set { slots }
-        Control { epoch, own_exports }
+        Control { epoch, own_exports, jiffy_ns, jiffies_began_ns }
         RingCursor { head, seen_tail, tail }
         Counters {
             received_packets, received_octets, metered_packets, metered_octets, spilled_records, lost_records,
@@ -68,6 +68,7 @@ fn a_changed_layout_needs_a_new_abi_version() {
         map_name::COUNTERS,
         map_name::OWN_EXPORT,
         map_name::BARRIER,
+        map_name::CLOCK,
     ];
     writeln!(text, "maps: {}", maps.join(" ")).unwrap();
     assert_eq!(text, EXPECTED, "the kernel border changed: raise ABI_VERSION, then write down the new table");

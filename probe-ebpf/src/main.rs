@@ -14,13 +14,18 @@ mod packet_bytes;
 mod place;
 mod spill_ring;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    macros::xdp,
+    programs::XdpContext,
+};
 use probe_common::{
-    KernelSettings, Outcome,
+    ClockReading, KernelSettings, Outcome,
     parse::{self, Handler, ParsedPacket},
 };
 
-use crate::{packet_bytes::XdpBytes, place::Place};
+use crate::{maps::CLOCK, packet_bytes::XdpBytes, place::Place};
 
 /// Written by the loader before the program is verified.
 #[unsafe(no_mangle)]
@@ -38,6 +43,19 @@ pub(crate) fn probe_tap(context: XdpContext) -> u32 {
 pub(crate) fn probe_host(context: XdpContext) -> u32 {
     run(&context);
     xdp_action::XDP_PASS
+}
+
+/// Never attached: run by user space (`BPF_PROG_TEST_RUN`) to learn how jiffies and `CLOCK_MONOTONIC`
+/// relate.
+#[xdp]
+pub(crate) fn probe_clock(_: XdpContext) -> u32 {
+    if let Some(reading) = CLOCK.get_ptr_mut(0) {
+        // SAFETY: the helpers have no preconditions.
+        let (jiffies, monotonic_ns) = unsafe { (bpf_jiffies64(), bpf_ktime_get_coarse_ns()) };
+        // SAFETY: a value of an array lives as long as the map; user space runs this program once at a time.
+        unsafe { *reading = ClockReading { jiffies, monotonic_ns } };
+    }
+    xdp_action::XDP_DROP
 }
 
 #[inline(always)]

@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap},
 };
-use probe_common::{Control, Counters, OwnExportKey, RingCursor, Set, Slot};
+use probe_common::{ClockReading, Control, Counters, OwnExportKey, RingCursor, Set, Slot};
 
 /// A global that user space writes, by an update of the map that the loader makes of `.bss`.
 #[repr(transparent)]
@@ -33,6 +33,16 @@ impl Told {
     pub(crate) fn own_exports(&self) -> u32 {
         // SAFETY: as for `epoch`.
         unsafe { read_volatile(&raw const (*self.0.get()).own_exports) }
+    }
+
+    /// `CLOCK_MONOTONIC` of a jiffy, in nanoseconds.
+    #[inline(always)]
+    pub(crate) fn monotonic_ns(&self, jiffies: u64) -> u64 {
+        // SAFETY: as for `epoch`.
+        let jiffy_ns = unsafe { read_volatile(&raw const (*self.0.get()).jiffy_ns) };
+        // SAFETY: as for `epoch`.
+        let began_ns = unsafe { read_volatile(&raw const (*self.0.get()).jiffies_began_ns) };
+        jiffies.wrapping_mul(jiffy_ns).wrapping_add(began_ns)
     }
 }
 
@@ -60,6 +70,10 @@ pub(crate) static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_M
 /// Key: a stream of our own export datagrams. Written by user space, read by the kernel on a cache miss.
 #[map]
 pub(crate) static OWN_EXPORT: HashMap<OwnExportKey, u32> = HashMap::with_max_entries(256, 0);
+
+/// Value: both clocks, as `probe_clock` read them. Written by the kernel, read by user space.
+#[map]
+pub(crate) static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
 
 /// Nobody looks into it: an update of a map of maps returns when every program that was running has
 /// ended (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c), which is what a swap has to wait for.

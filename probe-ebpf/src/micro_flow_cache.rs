@@ -2,7 +2,7 @@
 //! key → slot. A set-associative cache in one plain array: a hit counts in place, a miss takes a free way
 //! or evicts the older slot of its set to the spill ring. One map look-up finds the whole set.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use probe_common::{KernelSettings, Outcome, OwnExportKey, Slot, Tick, parse::ParsedPacket};
 
 use crate::{
@@ -30,8 +30,10 @@ pub(crate) fn meter(settings: &KernelSettings, place: &Place, packet: &ParsedPac
     // SAFETY: a value of an array lives as long as the map; this half belongs to this CPU while its epoch
     // is active, and user space waits for running programs before it touches it.
     let [first, second] = unsafe { &mut (*set).slots };
+    // As fine as bpf_ktime_get_coarse_ns, which also steps with the jiffies, without its call: the verifier
+    // turns this helper into a load (kernel/bpf/verifier.c, BPF_FUNC_jiffies64).
     // SAFETY: the helper has no preconditions.
-    let now = Tick::from_ns(unsafe { bpf_ktime_get_coarse_ns() });
+    let now = Tick::from_ns(CONTROL.monotonic_ns(unsafe { bpf_jiffies64() }));
 
     // A free slot is all zero and matches no key: an IPv4 key has its mapped prefix, an IPv6 key its bit.
     if first.is_for(key, mask) {

@@ -148,7 +148,7 @@ fn the_active_timeout_splits_without_losing() {
     assert_all_collected(&ended, &export);
     assert_eq!(difference(&sent, &export.flows()), None);
     assert!(export.records.iter().all(|record| record.tcp_flags == 0x10), "only ACK was sent");
-    // One slot of slack: a harvest apart, plus the step of the kernel's coarse clock.
+    // One slot of slack: a harvest apart, plus the step of the kernel's timer.
     assert!(export.records.iter().all(|record| record.last_ms - record.first_ms <= 600));
     assert!(export.records.iter().all(|record| u32::from(record.input) == bench.link.metered.index));
 }

@@ -39,7 +39,7 @@ struct Args {
     #[command(flatten)]
     bench: BenchArgs,
     /// Slots of the micro-flow cache of one CPU
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 4096)]
     cache_slots: u32,
     /// Records of the spill ring of one CPU
     #[arg(long, default_value_t = 262_144)]

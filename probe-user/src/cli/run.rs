@@ -86,7 +86,7 @@ pub struct InterfaceOptions {
 #[serde(rename_all = "kebab-case")]
 pub struct ResourceOptions {
     /// Slots of the kernel's cache on each CPU, a power of two (64 bytes each)
-    #[arg(long, value_name = "N", env = "PROBE_CACHE_SLOTS", default_value = "8192",
+    #[arg(long, value_name = "N", env = "PROBE_CACHE_SLOTS", default_value = "4096",
           value_parser = power_of_two_within(16..=4_194_304))]
     pub cache_slots: u32,
 

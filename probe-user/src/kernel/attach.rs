@@ -6,7 +6,7 @@ use aya::programs::{ProgramError, Xdp, XdpMode as AyaMode, links::FdLink};
 
 use super::{
     KernelError,
-    loader::{chain, no_privilege, os_error},
+    refusal::{chain, no_privilege, os_error},
 };
 
 /// Where in the kernel the program runs.

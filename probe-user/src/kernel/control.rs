@@ -33,6 +33,17 @@ impl ControlMap {
         self.change(|control| control.own_exports = count)
     }
 
+    /// Tells how jiffies and `CLOCK_MONOTONIC` relate.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_clock(&self, jiffy_ns: u64, jiffies_began_ns: u64) -> Result<(), KernelError> {
+        self.change(|control| {
+            control.jiffy_ns = jiffy_ns;
+            control.jiffies_began_ns = jiffies_began_ns;
+        })
+    }
+
     fn change(&self, change: impl FnOnce(&mut Control)) -> Result<(), KernelError> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (map, control) = &mut *shared;

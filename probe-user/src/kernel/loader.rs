@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! object + settings → maps and program, verified by the kernel and not yet attached.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError},
-    programs::{ProgramError, Xdp},
+    programs::Xdp,
 };
 use probe_common::{
     Counters, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, RingCursor, Set, Slot, map_name,
@@ -16,10 +16,16 @@ use crate::net::{Link, Role};
 
 use super::{
     Attachment, Barrier, CacheReader, ControlMap, CounterReader, KernelError, SharedArray, Sizing,
-    SpillReader, XdpMode, log::KernelLog, privilege,
+    SpillReader, XdpMode,
+    clock::KernelClock,
+    log::KernelLog,
+    refusal::{chain, mismatch, no_privilege, os_error, program_error, take},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe.o"));
+
+/// Readings of the clocks before the program is attached: their earliest is good to some microseconds.
+const CLOCK_READINGS: u32 = 5;
 
 /// The program for each role: it drops or passes what it has metered. They share all maps.
 const PROGRAMS: [(Role, &str); 2] = [(Role::Tap, "probe_tap"), (Role::Host, "probe_host")];
@@ -42,6 +48,7 @@ pub struct LoadedProgram {
     own_export: HashMap<MapData, OwnExportKey, u32>,
     control: Arc<ControlMap>,
     log: KernelLog,
+    clock: KernelClock,
 }
 
 /// The parts of the maps that the harvester reads.
@@ -87,7 +94,16 @@ impl LoadedProgram {
         let control =
             Array::try_from(take(&mut ebpf, map_name::CONTROL)?).map_err(|_| mismatch(map_name::CONTROL))?;
         let control = Arc::new(ControlMap::new(control));
-        Ok(Self { ebpf, options, own_export, control, log })
+        let clock = KernelClock::new(&mut ebpf)?;
+        let mut loaded = Self { ebpf, options, own_export, control, log, clock };
+        for reading in 0..CLOCK_READINGS {
+            if reading > 0 {
+                // The next reading is of another jiffy.
+                std::thread::sleep(Duration::from_nanos(loaded.clock.jiffy_ns()));
+            }
+            loaded.learn_clock()?;
+        }
+        Ok(loaded)
     }
 
     /// What the program was loaded with.
@@ -155,6 +171,17 @@ impl LoadedProgram {
         self.control.set_own_exports(u32::try_from(streams.len()).unwrap_or(u32::MAX))
     }
 
+    /// Reads the kernel's clocks, and tells the program when their relation is known better than before.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn learn_clock(&mut self) -> Result<(), KernelError> {
+        if let Some(began_ns) = self.clock.learn(&mut self.ebpf)? {
+            self.control.set_clock(self.clock.jiffy_ns(), began_ns)?;
+        }
+        Ok(())
+    }
+
     /// Shows what the program has logged since the last call, in builds with the feature `kernel-log`.
     pub fn show_log(&mut self) {
         self.log.show();
@@ -186,14 +213,6 @@ fn xdp(ebpf: &mut Ebpf, role: Role) -> Result<&mut Xdp, KernelError> {
         .map_err(|_| mismatch("its XDP program"))
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {
-    ebpf.take_map(name).ok_or_else(|| mismatch(name))
-}
-
-fn mismatch(what: &str) -> KernelError {
-    KernelError::Mismatch { what: what.to_owned() }
-}
-
 fn map_array<T: aya::Pod>(
     ebpf: &mut Ebpf,
     name: &'static str,
@@ -211,51 +230,4 @@ fn load_error(error: &EbpfError, sizing: Sizing) -> KernelError {
         Some(libc::ENOMEM) => KernelError::NoMemory { mebibytes: sizing.octets() >> 20 },
         _ => KernelError::Load { reason: chain(error), detail: String::new() },
     }
-}
-
-fn program_error(error: &ProgramError) -> KernelError {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        // The verifier answers EACCES to what it would take from somebody with CAP_PERFMON.
-        if matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
-            && !privilege::missing().is_empty()
-        {
-            return no_privilege("loading the XDP program");
-        }
-        let log = verifier_log.to_string();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = lines[lines.len().saturating_sub(12)..].join("\n");
-        return KernelError::Load { reason: io_error.to_string(), detail: format!("\n{tail}") };
-    }
-    KernelError::Load { reason: chain(error), detail: String::new() }
-}
-
-/// Lack of privilege, with the capabilities that are missing.
-pub(super) fn no_privilege(attempted: impl Into<String>) -> KernelError {
-    KernelError::NoPrivilege { attempted: attempted.into(), missing: privilege::missing().join(", ") }
-}
-
-/// The operating system's error number at the bottom of a chain.
-pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(number) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-            return Some(number);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -6,18 +6,21 @@
 //! - `shared_memory`: an array of the kernel, mapped (unsafe)
 //! - `spill_reader`: one CPU's spill ring
 //! - `cache_reader`: the two halves of every CPU's cache, and the swap between them
+//! - `clock`: how the kernel's time in packets becomes ours
 //! - `control`: what the program is told while it runs
 //! - `counter_reader`: the kernel's counters
 
 mod attach;
 mod barrier;
 mod cache_reader;
+mod clock;
 mod control;
 mod counter_reader;
 mod error;
 mod loader;
 mod log;
 mod privilege;
+mod refusal;
 mod shared_memory;
 mod sizing;
 mod spill_reader;

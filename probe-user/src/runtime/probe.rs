@@ -32,7 +32,7 @@ use crate::{
     cli::{MetricsAddress, RecordFormat, RunOptions},
     error::ProbeError,
     export::{CollectorUrl, Exporter, ExporterOptions, PrintFormat, Printer, UdpSink},
-    flow::{FlowTable, TableOptions},
+    flow::{FlowTable, TableOptions, Timestamp},
     harvest::{Command, HarvestOptions, Harvester, Outlet},
     kernel::{KernelOptions, LoadedProgram},
     queue,
@@ -45,6 +45,8 @@ use crate::{
 
 /// How often the main thread looks around.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often the kernel's clocks are compared.
+const CLOCK: Duration = Duration::from_secs(10);
 /// From the signal to the end: the harvester's part, and the whole. Five seconds are promised.
 const HARVESTER_END: Duration = Duration::from_millis(2500);
 const EXPORTER_END: Duration = Duration::from_millis(4500);
@@ -66,6 +68,7 @@ pub struct Probe {
     ready: Arc<AtomicBool>,
     prints_only: bool,
     complaint: Throttle,
+    clock_learned: Timestamp,
     _http: Option<RunningServer>,
 }
 
@@ -203,6 +206,7 @@ impl Probe {
             ready,
             prints_only,
             complaint: Throttle::new(Duration::from_secs(60)),
+            clock_learned: started.now,
             _http: http,
         };
         probe.tell_own_exports()?;
@@ -251,6 +255,10 @@ impl Probe {
         }
         self.tell_own_exports()?;
         self.program.show_log();
+        if now.since(self.clock_learned) >= CLOCK {
+            self.clock_learned = now;
+            self.program.learn_clock()?;
+        }
         if self.watch.look(now) {
             notify(&[NotifyState::Watchdog]);
         }
