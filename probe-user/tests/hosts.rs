@@ -113,6 +113,35 @@ fn native_and_generic_mode_count_the_same() {
 
 #[test]
 #[ignore = "needs root: run `make test`"]
+fn times_are_those_of_the_packets() {
+    // The step of the kernel's timer at HZ=100, and what milliseconds cut off.
+    const STEP_MS: u64 = 11;
+    require_root();
+    let unix_ms = || {
+        let moment = probe_user::runtime::now();
+        moment.wall.unix_ns(moment.now) / 1_000_000
+    };
+    let link = Link::new("times", 1).unwrap();
+    let collector = collector(&link);
+    let probe = start(&link, &collector, &[]);
+    let before = unix_ms();
+    send_packets(&link.sender, &some_packets());
+    let after = unix_ms();
+    wait_for_metered(&probe, some_packets().len());
+    let export = assert_exact(probe, collector, &some_packets(), 0);
+    assert!(!export.records.is_empty());
+    for record in &export.records {
+        assert!(
+            record.first_ms + STEP_MS >= before
+                && record.first_ms <= record.last_ms
+                && record.last_ms <= after + STEP_MS,
+            "sent from {before} to {after}: {record:?}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
 fn the_host_role_passes_and_the_tap_role_drops() {
     require_root();
     let link = Link::new("roles", 1).unwrap();
