@@ -12,7 +12,7 @@
 //! - [`export`]: records encoded and sent
 //! - [`collect`]: datagrams received
 //!
-//! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`].
+//! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`throttle`].
 pub mod capture;
 pub mod cli;
 pub mod collect;
@@ -27,3 +27,4 @@ pub mod net;
 pub mod queue;
 pub mod runtime;
 pub mod telemetry;
+pub mod throttle;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From record to wire: pop, encode once for all collectors with equal settings, send at each one's pace.
 
-mod complaint;
 mod exporter;
 pub mod netflow_v5;
 mod pace;
@@ -14,7 +13,6 @@ mod text;
 mod udp;
 mod url;
 
-pub use complaint::Complaint;
 pub use exporter::{Exporter, ExporterOptions, Progress};
 pub use pace::{Pacer, Rate, Urgency};
 pub use print::{PrintFormat, Printer};

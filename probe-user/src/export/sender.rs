@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One collector: its socket, its place in the stream's ring, its pace, its counters.
 
-use super::complaint::Complaint;
+use std::time::Duration;
+
 use super::pace::{Pacer, Rate, Urgency};
 use super::ring::{Cursor, DatagramRing};
 use super::stats::{CollectorStats, DropReason};
 use super::udp::{Fate, UdpSink};
 use super::url::CollectorUrl;
 use crate::flow::Timestamp;
+use crate::throttle::Throttle;
+
+/// How often the log mentions a trouble that comes with every datagram.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(super) struct Sender {
@@ -16,8 +21,8 @@ pub(super) struct Sender {
     pub(super) sink: UdpSink,
     pacer: Pacer,
     cursor: Cursor,
-    complaint: Complaint,
-    drop_complaint: Complaint,
+    complaint: Throttle,
+    drop_complaint: Throttle,
 }
 
 impl Sender {
@@ -27,8 +32,8 @@ impl Sender {
             sink,
             pacer: Pacer::new(collector.pps.map_or(Rate::Auto, Rate::Fixed)),
             cursor: Cursor::default(),
-            complaint: Complaint::default(),
-            drop_complaint: Complaint::default(),
+            complaint: Throttle::new(COMPLAIN_EVERY),
+            drop_complaint: Throttle::new(COMPLAIN_EVERY),
         }
     }
 
@@ -69,7 +74,7 @@ impl Sender {
             allowance = allowance.saturating_sub(taken + given_up);
             if let Some((reason, errno)) = sent.error {
                 stats.errors[reason as usize].add(1);
-                if let Some(held_back) = self.complaint.due(now) {
+                if let Some(held_back) = self.complaint.admit(now) {
                     tracing::warn!(
                         "sending to {} failed: {} ({errno}); {dropped} records dropped just now, {held_back} \
                          more errors since the last report; check that the collector runs and can be reached",
@@ -93,7 +98,7 @@ impl Sender {
         }
         let reason = if self.pacer.is_fixed() { DropReason::Pace } else { DropReason::Queue };
         stats.dropped[reason as usize].add(missed);
-        if let Some(held_back) = self.drop_complaint.due(now) {
+        if let Some(held_back) = self.drop_complaint.admit(now) {
             let advice = match reason {
                 DropReason::Pace => "raise pps in its URL",
                 _ => "its socket takes datagrams too slowly: look at the network device towards it",

@@ -6,10 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use probe_common::{Counters, Slot};
 
-use super::{
-    HarvestReport, Imbalance, Outlet, SharedReport,
-    swap::{EpochEnd, Swap},
-};
+use super::{HarvestReport, Imbalance, Outlet, SharedReport, swap::Swap};
 use crate::{
     flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, Totals},
     kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
@@ -71,8 +68,9 @@ pub struct Harvester {
     outlet: Outlet,
     slots: Vec<Slot>,
     swap: Swap,
-    /// When the epoch was flipped last.
-    flipped: EpochEnd,
+    /// When the epoch was flipped last: once that epoch is merged, no packet of an earlier time is missing, so
+    /// this is the time by which flows may be judged idle.
+    flipped: Moment,
     /// What was merged of each epoch (even, odd).
     merged: [Totals; 2],
     /// The same when that epoch was last quiet and complete.
@@ -109,7 +107,7 @@ impl Harvester {
             outlet,
             slots: Vec::with_capacity(RING_BATCH.max(SETS * probe_common::WAYS)),
             swap: Swap::Resting,
-            flipped: EpochEnd(start),
+            flipped: start,
             merged: [Totals::default(); 2],
             complete: [Totals::default(); 2],
             frozen: vec![[Counters::default(); 2]; cpus],
@@ -179,8 +177,8 @@ impl Harvester {
         let swap = std::mem::replace(&mut self.swap, Swap::Resting);
         let (next, busy) = match swap {
             Swap::Resting => {
-                let since = moment.now.since(self.flipped.0.now);
-                if since < self.options.interval && (self.flush.is_empty()) {
+                let since = moment.now.since(self.flipped.now);
+                if since < self.options.interval && self.flush.is_empty() {
                     (Swap::Resting, false)
                 } else {
                     self.flip(moment)?;
@@ -210,7 +208,7 @@ impl Harvester {
                 if self.expire(moment) {
                     (Swap::Expiring, true)
                 } else {
-                    self.options.durations.observe(moment.now.since(self.flipped.0.now));
+                    self.options.durations.observe(moment.now.since(self.flipped.now));
                     self.report.swaps += 1;
                     self.outlet.push();
                     self.publish();
@@ -223,7 +221,7 @@ impl Harvester {
     }
 
     fn flip(&mut self, moment: Moment) -> Result<(), KernelError> {
-        self.flipped = EpochEnd(moment);
+        self.flipped = moment;
         for pending in &mut self.flush {
             pending.ready = true;
         }
@@ -264,7 +262,7 @@ impl Harvester {
     /// Exports some of the flows that are over; returns whether there are more.
     fn expire(&mut self, moment: Moment) -> bool {
         // Judged by the time of the flip: what came later may not be merged yet.
-        let judged = Moment { now: self.flipped.0.now, wall: moment.wall };
+        let judged = Moment { now: self.flipped.now, wall: moment.wall };
         if self.table.expire(judged, EXPIRE, self.outlet.pending()) {
             return true;
         }

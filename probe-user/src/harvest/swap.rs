@@ -10,8 +10,6 @@
 //! When the rings have been read up to where they stood at the end of the wait, every packet of the epoch
 //! that ended has been merged, and the kernel's counters of that epoch stand still: they must agree.
 
-use crate::flow::Moment;
-
 /// Where the cycle is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Swap {
@@ -32,8 +30,3 @@ pub enum Swap {
     /// All of the epoch that ended is merged; flows that are over leave the table.
     Expiring,
 }
-
-/// When the last epoch ended: no packet of an earlier time is missing once it is merged, so this is the
-/// time by which flows may be judged idle.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct EpochEnd(pub(super) Moment);

@@ -33,10 +33,4 @@ impl CounterReader {
     pub fn of_epoch(&self, epoch: u32) -> Counters {
         (0..self.cpus).fold(Counters::default(), |sum, cpu| sum.plus(&self.of(cpu, epoch)))
     }
-
-    /// One CPU's counters.
-    #[must_use]
-    pub fn of_cpu(&self, cpu: usize) -> Counters {
-        self.of(cpu, 0).plus(&self.of(cpu, 1))
-    }
 }

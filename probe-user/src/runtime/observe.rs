@@ -101,8 +101,7 @@ impl Observer {
             export_queue_length: self.export.queue_length.get(),
             export_queue_capacity: self.queue_capacity,
             collectors: self.collectors(),
-            ledger_imbalance_packets: self.ledger_of(&report).imbalance_packets()
-                + report.imbalance.packets.unsigned_abs(),
+            ledger_imbalance_packets: packets(&report).imbalance() + report.imbalance.packets.unsigned_abs(),
             process: ProcessStatus::read(),
         }
     }
@@ -130,21 +129,10 @@ impl Observer {
     /// exporter rests, and at the end.
     #[must_use]
     pub(super) fn ledger(&self) -> Ledger {
-        self.ledger_of(&self.harvest.read())
-    }
-
-    fn ledger_of(&self, report: &HarvestReport) -> Ledger {
+        let report = self.harvest.read();
         let kernel = report.kernel();
         Ledger {
-            packets: PacketLedger {
-                received: kernel.received_packets,
-                metered: kernel.metered_packets,
-                unmetered: Reasons::unmetered(&kernel.outcomes),
-                steered: 0,
-                exported: report.exported.packets,
-                live: report.live.packets,
-                lost: Reasons::lost(kernel.lost_packets, report.queue_full.packets),
-            },
+            packets: packets(&report),
             octets: OctetLedger {
                 received: kernel.received_octets,
                 metered: kernel.metered_octets,
@@ -180,6 +168,20 @@ impl Observer {
                 })
                 .collect(),
         }
+    }
+}
+
+/// Where the packets of a report went.
+fn packets(report: &HarvestReport) -> PacketLedger {
+    let kernel = report.kernel();
+    PacketLedger {
+        received: kernel.received_packets,
+        metered: kernel.metered_packets,
+        unmetered: Reasons::unmetered(&kernel.outcomes),
+        steered: 0,
+        exported: report.exported.packets,
+        live: report.live.packets,
+        lost: Reasons::lost(kernel.lost_packets, report.queue_full.packets),
     }
 }
 

@@ -37,10 +37,11 @@ use crate::{
     kernel::{KernelOptions, LoadedProgram},
     queue,
     telemetry::{
-        Ledger, Throttle,
+        Ledger,
         http::{HttpServer, Reply, Routes, RunningServer},
         metrics::HistogramCounters,
     },
+    throttle::Throttle,
 };
 
 /// How often the main thread looks around.

@@ -9,5 +9,4 @@ pub mod process;
 mod prometheus;
 
 pub use ledger::{CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons};
-pub use log::Throttle;
 pub use metrics::Snapshot;

@@ -19,8 +19,8 @@ use nix::{
 };
 
 use self::connection::Connection;
-use super::{Throttle, prometheus};
-use crate::{error::ProbeError, flow::Timestamp};
+use super::prometheus;
+use crate::{error::ProbeError, flow::Timestamp, throttle::Throttle};
 
 /// Connections served at once; others wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8;

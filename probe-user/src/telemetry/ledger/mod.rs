@@ -112,6 +112,15 @@ pub struct PacketLedger {
     pub lost: Reasons,
 }
 
+impl PacketLedger {
+    /// Packets missing from, or too many in, the sums. Zero, or something is wrong.
+    #[must_use]
+    pub fn imbalance(&self) -> u64 {
+        self.received.abs_diff(self.metered + self.unmetered.total() + self.steered)
+            + self.metered.abs_diff(self.exported + self.live + self.lost.total())
+    }
+}
+
 /// Octets of the metered packets, by what became of them.
 #[derive(Serialize, Clone, Default, PartialEq, Eq, Debug)]
 pub struct OctetLedger {
@@ -191,9 +200,7 @@ impl Ledger {
     /// Packets missing from, or too many in, the sums over packets. Zero, or something is wrong.
     #[must_use]
     pub fn imbalance_packets(&self) -> u64 {
-        let packets = &self.packets;
-        packets.received.abs_diff(packets.metered + packets.unmetered.total() + packets.steered)
-            + packets.metered.abs_diff(packets.exported + packets.live + packets.lost.total())
+        self.packets.imbalance()
     }
 
     /// Octets missing from, or too many in, the sum over metered octets.
