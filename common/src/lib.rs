@@ -19,6 +19,7 @@
 extern crate std;
 
 mod counters;
+mod detail;
 mod flow_key;
 mod hash;
 mod layout;
@@ -31,6 +32,7 @@ mod slot;
 mod tick;
 
 pub use counters::Counters;
+pub use detail::Detail;
 pub use flow_key::{FlowKey, IpVersion, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS};
 pub use hash::HashSeed;
 pub use layout::{ClockReading, Control, RingCursor, Set, WAYS, map_name};

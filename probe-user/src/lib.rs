@@ -9,6 +9,7 @@
 //! - [`flow`]: slots merged into flows, flows expired to records
 //! - [`harvest`]: the step that drains, merges, expires and enqueues
 //! - [`queue`]: records on their way to the exporter
+//! - [`element`]: what fields are called and how they are read
 //! - [`export`]: records encoded and sent
 //! - [`collect`]: datagrams received
 //!
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod config;
+pub mod element;
 pub mod error;
 pub mod export;
 pub mod flow;

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use probe_common::FlowKey;
+use probe_common::{Detail, FlowKey};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorStats, CollectorUrl, DropReason, ErrorReason, Exporter, ExporterOptions, Mechanism,
@@ -62,6 +62,7 @@ fn record(n: u32) -> FlowRecord {
         end_ns: start_ns + u64::from(n % 1000) * 10_000_000 / 4,
         tcp_flags: if protocol == 6 { 0x1b } else { 0 },
         end_reason: EndReason::Idle,
+        detail: Detail::UNKNOWN,
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use probe_common::{FlowKey, HashSeed, KEY_BASE_MASK};
+use probe_common::{Detail, FlowKey, HashSeed, KEY_BASE_MASK};
 use probe_user::flow::{
     EndReason, ExpiryOptions, FlowRecord, FlowTable, Flush, Moment, Observation, TableOptions, Timestamp,
     WallOffset,
@@ -146,6 +146,7 @@ impl Model {
             end_ns: flow.last + WALL,
             tcp_flags: flow.tcp_flags,
             end_reason,
+            detail: Detail::UNKNOWN,
         });
     }
 

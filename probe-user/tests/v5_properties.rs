@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use netflow_parser::{NetflowPacket, NetflowParser};
-use probe_common::FlowKey;
+use probe_common::{Detail, FlowKey};
 use probe_user::collect::netflow_v5_decode::{Record, decode};
 use probe_user::export::netflow_v5::{Encoder, Full, HEADER_LEN, MAX_RECORDS, RECORD_LEN, Unfit, split};
 use probe_user::flow::{EndReason, FlowRecord};
@@ -60,7 +60,16 @@ fn export() -> impl Strategy<Value = Export> {
             key.set_ingress_interface(interface);
             let end_reason = EndReason::Idle;
             Export {
-                record: FlowRecord { key, packets, octets, start_ns, end_ns, tcp_flags, end_reason },
+                record: FlowRecord {
+                    key,
+                    packets,
+                    octets,
+                    start_ns,
+                    end_ns,
+                    tcp_flags,
+                    end_reason,
+                    detail: Detail::UNKNOWN,
+                },
                 now,
             }
         },
@@ -194,7 +203,16 @@ proptest! {
 
 fn plain(start_ns: u64, end_ns: u64) -> FlowRecord {
     let key = FlowKey::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 17, 0);
-    FlowRecord { key, packets: 1, octets: 100, start_ns, end_ns, tcp_flags: 0, end_reason: EndReason::Idle }
+    FlowRecord {
+        key,
+        packets: 1,
+        octets: 100,
+        start_ns,
+        end_ns,
+        tcp_flags: 0,
+        end_reason: EndReason::Idle,
+        detail: Detail::UNKNOWN,
+    }
 }
 
 fn boot_ms(datagram: &[u8]) -> u64 {

@@ -16,7 +16,7 @@ use clap::Parser;
 use nix::sys::time::TimeValLike;
 use probe_bench::report::{BenchArgs, Metric, Report};
 use probe_bench::stopwatch::{Samples, Stopwatch};
-use probe_common::FlowKey;
+use probe_common::{Detail, FlowKey};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorUrl, Cursor, DatagramRing, Exporter, ExporterOptions, Mechanism, Stream, StreamSettings, UdpSink,
@@ -57,6 +57,7 @@ fn records() -> Vec<FlowRecord> {
             end_ns,
             tcp_flags: 2,
             end_reason: EndReason::Idle,
+            detail: Detail::UNKNOWN,
         }
     };
     (0..u32::try_from(QUEUE).unwrap_or(u32::MAX)).map(record).collect()

@@ -9,7 +9,7 @@ use clap::Parser;
 use crossbeam::queue::ArrayQueue;
 use probe_bench::report::{BenchArgs, Metric, Report};
 use probe_bench::stopwatch::{Samples, Stopwatch};
-use probe_common::FlowKey;
+use probe_common::{Detail, FlowKey};
 use probe_user::flow::{EndReason, FlowRecord};
 
 /// What it costs to hand a flow record from one thread to another
@@ -32,6 +32,7 @@ fn record(n: u64) -> FlowRecord {
         end_ns: n,
         tcp_flags: 0,
         end_reason: EndReason::Idle,
+        detail: Detail::UNKNOWN,
     }
 }
 

@@ -4,8 +4,10 @@
 mod collector;
 pub mod netflow_v5_decode;
 mod output;
+mod received;
 mod sequence;
 
 pub use collector::{CollectError, Collector, CollectorOptions, Progress, Totals};
 pub use output::{OutputFormat, to_json};
+pub use received::{Received, RecordKind};
 pub use sequence::{Arrival, Exporter, SequenceTable};

@@ -102,6 +102,7 @@ mod tests {
             end_ns: 4,
             tcp_flags: 0,
             end_reason: EndReason::Idle,
+            detail: probe_common::Detail::UNKNOWN,
         };
         let mut printer = Printer::new(PrintFormat::Json, Box::new(ours));
         printer.print(&[record]);

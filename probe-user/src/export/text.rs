@@ -92,7 +92,7 @@ pub(crate) fn known<T: Default + PartialEq>(value: T) -> Option<T> {
 
 impl From<&FlowRecord> for FlowJson {
     fn from(record: &FlowRecord) -> Self {
-        let FlowRecord { key, packets, octets, start_ns, end_ns, tcp_flags, end_reason } = record;
+        let FlowRecord { key, packets, octets, start_ns, end_ns, tcp_flags, end_reason, detail: _ } = record;
         let mut json = Self {
             source_transport_port: key.source_port(),
             destination_transport_port: key.destination_port(),
@@ -274,7 +274,7 @@ pub fn write_utc(out: &mut impl Write, unix_ms: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use probe_common::FlowKey;
+    use probe_common::{Detail, FlowKey};
 
     use super::*;
     use crate::flow::EndReason;
@@ -310,6 +310,7 @@ mod tests {
             end_ns: 1_709_251_201_124_000_000,
             tcp_flags,
             end_reason: EndReason::Idle,
+            detail: Detail::UNKNOWN,
         }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One live flow, as it lies in memory: 80 octets, 16-aligned, so that it touches exactly two cache lines.
 
-use probe_common::{FlowKey, KEY_WORDS};
+use probe_common::{Detail, FlowKey, KEY_WORDS};
 
 use super::{
     record::{EndReason, FlowRecord},
@@ -77,6 +77,7 @@ impl Flow {
             end_ns: moment.wall.unix_ns(self.last),
             tcp_flags: self.tcp_flags(),
             end_reason: reason,
+            detail: Detail::UNKNOWN,
         }
     }
 }

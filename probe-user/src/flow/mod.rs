@@ -12,6 +12,7 @@ mod metered;
 mod options;
 mod prefetch;
 mod record;
+mod sampling;
 mod slab;
 mod table;
 #[cfg(test)]
@@ -24,5 +25,6 @@ pub use expiry::{ExpiryOptions, TCP_LINGER};
 pub use metered::{Metered, Observation};
 pub use options::{TableError, TableOptions};
 pub use record::{EndReason, FlowRecord};
+pub use sampling::{Sampling, SamplingError};
 pub use table::{FlowTable, Flush, Totals};
 pub use time::{Moment, Timestamp, WallOffset};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One record, ready to encode.
 
-use probe_common::FlowKey;
+use probe_common::{Detail, FlowKey};
 
 /// Why a flow ended; the values are those of IANA element 136, flowEndReason.
 #[repr(u8)]
@@ -53,4 +53,6 @@ pub struct FlowRecord {
     pub tcp_flags: u16,
     /// Why it was exported.
     pub end_reason: EndReason,
+    /// MAC addresses, lengths, TTLs, …, as far as they are known.
+    pub detail: Detail,
 }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use probe_common::{FlowKey, HashSeed, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, Slot, Tick};
+use probe_common::{
+    Detail, FlowKey, HashSeed, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, Slot, Tick,
+};
 
 use super::*;
 
@@ -94,6 +96,7 @@ fn a_record_holds_the_sum_and_unix_time() {
         end_ns: wall + 63 * SECOND,
         tcp_flags: SYN | ACK | 8,
         end_reason: EndReason::Idle,
+        detail: Detail::UNKNOWN,
     };
     assert_eq!(bench.records, [expected]);
     assert_eq!((bench.table.created(), bench.table.expired(EndReason::Idle)), (1, 1));

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which part of the traffic is metered, as asked for and as it is told to collectors.
+
+use std::{fmt, num::NonZeroU32, str::FromStr};
+
+/// Selection before metering. The interval is N of "one of N".
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Sampling {
+    /// Every packet.
+    #[default]
+    Off,
+    /// Every N-th packet (systematic count-based, RFC 5475 section 5.1).
+    Deterministic(NonZeroU32),
+    /// Each packet with probability 1/N (uniform probabilistic, RFC 5475 section 5.2.2.1).
+    Random(NonZeroU32),
+    /// All packets of one flow in N, chosen by a keyed hash of the flow key (RFC 7014 section 5.2).
+    Flow(NonZeroU32),
+}
+
+/// Why `--sampling` was not understood.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "'{0}' is no sampling; write off, 1:N (every Nth packet), random:N or flow:N, N from 1 to 4294967295"
+)]
+pub struct SamplingError(String);
+
+impl Sampling {
+    /// N of "one of N"; 1 when every packet counts.
+    #[must_use]
+    pub fn interval(self) -> u32 {
+        match self {
+            Self::Off => 1,
+            Self::Deterministic(interval) | Self::Random(interval) | Self::Flow(interval) => interval.get(),
+        }
+    }
+}
+
+impl FromStr for Sampling {
+    type Err = SamplingError;
+
+    fn from_str(text: &str) -> Result<Self, SamplingError> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let error = || SamplingError(text.to_owned());
+        let (kind, interval) = text.split_once(':').ok_or_else(error)?;
+        let interval: NonZeroU32 = interval.parse().map_err(|_| error())?;
+        match (kind, interval.get()) {
+            ("1" | "random" | "flow", 1) => Ok(Self::Off),
+            ("1", _) => Ok(Self::Deterministic(interval)),
+            ("random", _) => Ok(Self::Random(interval)),
+            ("flow", _) => Ok(Self::Flow(interval)),
+            _ => Err(error()),
+        }
+    }
+}
+
+impl fmt::Display for Sampling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Deterministic(interval) => write!(f, "1:{interval}"),
+            Self::Random(interval) => write!(f, "random:{interval}"),
+            Self::Flow(interval) => write!(f, "flow:{interval}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        for text in ["off", "1:100", "random:2", "flow:4294967295"] {
+            assert_eq!(text.parse::<Sampling>().unwrap().to_string(), text);
+        }
+        for text in ["1:1", "random:1", "flow:1"] {
+            assert_eq!(text.parse::<Sampling>().unwrap(), Sampling::Off);
+        }
+        for text in ["", "2:10", "1:0", "flow", "random:x", "1:4294967296"] {
+            assert!(text.parse::<Sampling>().is_err(), "{text}");
+        }
+    }
+}
