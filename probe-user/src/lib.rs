@@ -13,12 +13,13 @@
 //! - [`export`]: records encoded and sent
 //! - [`collect`]: datagrams received
 //!
-//! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`throttle`].
+//! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
 pub mod capture;
 pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod config;
+pub mod duration;
 pub mod element;
 pub mod error;
 pub mod export;

@@ -56,7 +56,7 @@ fn wrong_usage_is_status_2_and_says_what_is_allowed() {
         (&["run", "--iface", "eth1", "--print", "xml"], "[possible values: auto, none, text, json]"),
         (&["run", "--iface", "eth1", "--log-level", "loud"], "[possible values: error, warn"),
         (&["run", "--ifaces", "eth1"], "a similar argument exists: '--iface'"),
-        (&["run", "--iface", "eth1", "--collector", "v9://192.0.2.10"], "scheme 'v9' is not supported"),
+        (&["run", "--iface", "eth1", "--collector", "sflow://192.0.2.10"], "scheme 'sflow' is not known"),
         (&["replay", "x.pcap", "--collector", "192.0.2.10:0"], "'--collector <URL>': "),
         (&["replay"], "<FILE>..."),
         (&["collect", "--listen", "tcp://0.0.0.0:1"], "only udp is supported"),

@@ -163,7 +163,7 @@ fn refusals_name_file_line_key_value_and_what_is_allowed() {
         ("iface = { a = 1 }", "takes no table"),
         ("force = 2026-01-01", "takes no date"),
         ("decap = \"vxlan\"", "decap = \"vxlan\": allowed are none"),
-        ("collector = [\"v9://x\"]", "FILE:1: collector = [\"v9://x\"]: scheme 'v9' is not supported"),
+        ("collector = [\"sflow://x\"]", "FILE:1: collector = [\"sflow://x\"]: scheme 'sflow' is not known"),
         (
             "idle_timeout = \"15s\"",
             "FILE:1: unknown key 'idle_timeout'\n  hint: did you mean 'idle-timeout'?",

@@ -12,7 +12,7 @@ use probe_common::{Detail, FlowKey};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorStats, CollectorUrl, DropReason, ErrorReason, Exporter, ExporterOptions, Mechanism,
-    NotRepresentable, PrintFormat, Printer, UdpSink,
+    NotRepresentable, PrintFormat, Printer, Sink, UdpSink, open,
 };
 use probe_user::flow::{EndReason, FlowRecord, Timestamp};
 use probe_user::queue::{Producer, ring};
@@ -77,14 +77,14 @@ impl Bench {
     fn new(urls: &[String], options: ExporterOptions, printer: Option<Printer>) -> Self {
         let collectors = urls.iter().map(|url| {
             let url: CollectorUrl = url.parse().unwrap();
-            let sink = UdpSink::open(&url).unwrap();
+            let sink = open(&url).unwrap();
             (url, sink)
         });
         Self::of(collectors.collect(), options, printer)
     }
 
     fn of(
-        collectors: Vec<(CollectorUrl, UdpSink)>,
+        collectors: Vec<(CollectorUrl, Box<dyn Sink>)>,
         options: ExporterOptions,
         printer: Option<Printer>,
     ) -> Self {
@@ -190,7 +190,7 @@ fn all_mechanisms_put_the_same_on_the_wire() {
         let url: CollectorUrl = receiver.local_addr().unwrap().to_string().parse().unwrap();
         let mut sink = UdpSink::open(&url).unwrap();
         sink.set_mechanism(mechanism);
-        let mut bench = Bench::of(vec![(url, sink)], ExporterOptions::default(), None);
+        let mut bench = Bench::of(vec![(url, Box::new(sink))], ExporterOptions::default(), None);
         let records: Vec<_> = (0..1000).map(record).collect();
         assert_eq!(bench.producer.push_slice(&records), 1000);
         bench.now = Timestamp(0) + Duration::from_secs(60);
@@ -303,13 +303,13 @@ fn what_cannot_leave_by_the_deadline_is_counted() {
 fn several_queues_are_served_and_endpoints_are_known() {
     let (mut collector, _) = collector(OutputFormat::Text);
     let url: CollectorUrl = collector.local_addr().to_string().parse().unwrap();
-    let sink = UdpSink::open(&url).unwrap();
+    let sink = open(&url).unwrap();
     let (mut one, first) = ring(64);
     let (mut two, second) = ring(64);
     let mut exporter =
         Exporter::new(ExporterOptions::default(), vec![(url, sink)], vec![first, second], None);
     let endpoints: HashMap<_, _> =
-        exporter.endpoints().into_iter().map(|(ours, theirs)| (theirs, ours)).collect();
+        exporter.endpoints().into_iter().map(|ends| (ends.peer, ends.local)).collect();
     assert!(endpoints[&collector.local_addr()].ip().is_loopback());
     one.push_slice(&[record(1); 40]);
     two.push_slice(&[record(3); 50]);

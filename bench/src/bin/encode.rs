@@ -19,7 +19,8 @@ use probe_bench::stopwatch::{Samples, Stopwatch};
 use probe_common::{Detail, FlowKey};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
-    CollectorUrl, Cursor, DatagramRing, Exporter, ExporterOptions, Mechanism, Stream, StreamSettings, UdpSink,
+    CollectorUrl, Cursor, DatagramRing, Exporter, ExporterOptions, Mechanism, Stream, StreamSettings,
+    UdpSink, encode::Now,
 };
 use probe_user::flow::{EndReason, FlowRecord, Timestamp};
 use probe_user::queue::ring;
@@ -64,12 +65,14 @@ fn records() -> Vec<FlowRecord> {
 }
 
 fn encode(records: &[FlowRecord]) -> Result<f64> {
-    let settings = StreamSettings { engine_type: 0, engine_id: 0, records_per_datagram: 30 };
+    let url: CollectorUrl = "v5://127.0.0.1".parse()?;
+    let settings = StreamSettings::new(&ExporterOptions::default(), &url, 0, 1472);
     let mut stream = Stream::new(settings, &[3], 4096);
-    stream.encode(records, UNIX, Timestamp(0));
+    let now = Now { unix_ns: UNIX, at: Timestamp(0) };
+    stream.encode(records, now);
     let start = cpu_time()?;
     for batch in records.chunks(1024) {
-        stream.encode(batch, UNIX, Timestamp(0));
+        stream.encode(batch, now);
     }
     Ok(cpu_time()?.saturating_sub(start).as_secs_f64() * 1e9 / records.len() as f64)
 }
@@ -118,7 +121,7 @@ fn encode_and_send(records: &[FlowRecord], url: &CollectorUrl, mechanism: Mechan
     sink.set_mechanism(mechanism);
     let (mut producer, consumer) = ring(QUEUE);
     let mut exporter =
-        Exporter::new(ExporterOptions::default(), vec![(url.clone(), sink)], vec![consumer], None);
+        Exporter::new(ExporterOptions::default(), vec![(url.clone(), Box::new(sink))], vec![consumer], None);
     anyhow::ensure!(producer.push_slice(records) == records.len(), "the queue is too small");
     let start = Timestamp(1);
     let (stopwatch, cpu) = (Stopwatch::start(), cpu_time()?);

@@ -20,7 +20,6 @@ use clap::{Args, Parser, Subcommand};
 
 pub use bytes::{format_bytes, parse_bytes};
 pub use collect::{CollectFormat, CollectOptions};
-pub use duration::{format_duration, parse_duration};
 pub use log::{LogFormat, LogLevel, LogOptions};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
 pub use replay::ReplayOptions;

@@ -4,16 +4,17 @@
 //! Inert: whoever owns it calls [`Exporter::step`] again and again, and [`Exporter::flush`] at the end
 //! until that says it is done. No step waits for anything.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::netflow_v5;
+use super::encode::{EncoderSettings, Now, Told};
 use super::pace::Urgency;
 use super::print::Printer;
+use super::select::Selection;
 use super::sender::Sender;
 use super::stats::{ExportStats, NotRepresentable};
 use super::stream::{Stream, StreamSettings};
-use super::udp::UdpSink;
+use super::transport::{Endpoint, Sink};
 use super::url::CollectorUrl;
 use crate::flow::{FlowRecord, Timestamp};
 use crate::queue::Consumer;
@@ -24,18 +25,31 @@ const BATCH: usize = 1024;
 const ROUNDS: usize = 16;
 /// Smallest ring: several batches of which each record needed a datagram of its own.
 const MIN_RING_DATAGRAMS: usize = 4 * BATCH;
-/// IP and UDP headers.
-const OVERHEAD_V4: usize = 28;
-const OVERHEAD_V6: usize = 48;
-const DEFAULT_MTU: u16 = 1500;
+/// Octets of a record, for estimates.
+const SMALL_RECORD: usize = 48;
+/// How often the exporter asks what options are to tell.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// RFC 6728 section 4.7 proposes ten minutes; a collector that starts late should not wait that long.
+const TEMPLATE_REFRESH: Duration = Duration::from_secs(60);
+const TEMPLATE_PACKETS: u32 = 4096;
+/// Rare, because some collectors take each options record for a lost flow.
+const OPTIONS_REFRESH: Duration = Duration::from_secs(300);
+
+/// Gives what options and headers tell, at the moment of the call. It must not block.
+pub type ToldSource = Arc<dyn Fn() -> Told + Send + Sync>;
+
+/// A collector and the way to it.
+pub type OpenCollector = (CollectorUrl, Box<dyn Sink>);
 
 /// How to export.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ExporterOptions {
     /// Engine type, where the collector's URL names none.
     pub engine_type: u8,
     /// Engine id of the first interface, where the collector's URL names none.
     pub engine_id: u8,
+    /// Observation domain of the first interface, where the collector's URL names none.
+    pub domain: u32,
     /// ifIndex of the interfaces, in the order of their engine ids.
     pub interfaces: Vec<u32>,
     /// Encoded datagrams kept for collectors that lag behind; at least 4096.
@@ -43,6 +57,8 @@ pub struct ExporterOptions {
     /// Leave records in the queues rather than overwrite datagrams that a collector has not got: for a
     /// source that can wait, such as a file.
     pub lossless: bool,
+    /// What options and headers tell.
+    pub told: ToldSource,
 }
 
 impl Default for ExporterOptions {
@@ -50,9 +66,11 @@ impl Default for ExporterOptions {
         Self {
             engine_type: 0,
             engine_id: 0,
+            domain: 1,
             interfaces: Vec::new(),
             ring_datagrams: 2 * MIN_RING_DATAGRAMS,
             lossless: false,
+            told: Arc::new(Told::default),
         }
     }
 }
@@ -85,14 +103,44 @@ pub struct Exporter {
     streams: Vec<Stream>,
     senders: Vec<Sender>,
     stats: Arc<ExportStats>,
+    told: Told,
+    told_at: Option<Timestamp>,
 }
 
-/// Records that a datagram may hold on the way to this collector.
-fn records_per_datagram(collector: &CollectorUrl, sink: &UdpSink) -> usize {
-    let overhead = if sink.peer_addr().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-    let mtu = usize::from(collector.mtu.unwrap_or(DEFAULT_MTU));
-    let room = mtu.saturating_sub(overhead + netflow_v5::HEADER_LEN);
-    (room / netflow_v5::RECORD_LEN).clamp(1, netflow_v5::MAX_RECORDS)
+impl StreamSettings {
+    /// Those of a collector, the `owner`th, whose way takes messages of `message_octets`.
+    #[must_use]
+    pub fn new(
+        options: &ExporterOptions,
+        collector: &CollectorUrl,
+        owner: usize,
+        message_octets: usize,
+    ) -> StreamSettings {
+        let encoder = EncoderSettings {
+            version: collector.version,
+            transport: collector.transport,
+            engine_type: collector.engine_type.unwrap_or(options.engine_type),
+            engine_id: collector.engine_id.unwrap_or(options.engine_id),
+            domain: collector.domain.unwrap_or(options.domain),
+            interfaces: collector.interfaces,
+            message_octets,
+            fields: collector.fields,
+            biflow: collector.biflow,
+            template_refresh: collector.template_refresh.unwrap_or(TEMPLATE_REFRESH),
+            template_packets: collector.template_packets.unwrap_or(TEMPLATE_PACKETS),
+            options: collector.options,
+            options_refresh: collector.options_refresh.unwrap_or(OPTIONS_REFRESH),
+            sampling_options: collector.sampling_options,
+            v5_sampling_mode_bits: collector.v5_sampling_mode_bits,
+            record_sampling: collector.sampling.map_or(1, std::num::NonZeroU32::get),
+        };
+        StreamSettings {
+            encoder,
+            selection: Selection { filter: collector.filter.clone(), sampling: collector.sampling },
+            // A session has its own templates and sequence.
+            owner: collector.transport.has_sessions().then_some(owner),
+        }
+    }
 }
 
 impl Exporter {
@@ -100,20 +148,16 @@ impl Exporter {
     #[must_use]
     pub fn new(
         options: ExporterOptions,
-        collectors: Vec<(CollectorUrl, UdpSink)>,
+        collectors: Vec<OpenCollector>,
         queues: Vec<Consumer<FlowRecord>>,
         printer: Option<Printer>,
     ) -> Self {
         let stats = Arc::new(ExportStats::new(collectors.iter().map(|(url, _)| url.to_string())));
         let mut streams: Vec<Stream> = Vec::new();
         let mut senders = Vec::new();
-        for (collector, sink) in collectors {
-            let settings = StreamSettings {
-                engine_type: collector.engine_type.unwrap_or(options.engine_type),
-                engine_id: collector.engine_id.unwrap_or(options.engine_id),
-                records_per_datagram: records_per_datagram(&collector, &sink),
-            };
-            let known = streams.iter().position(|stream| stream.settings() == settings);
+        for (owner, (collector, sink)) in collectors.into_iter().enumerate() {
+            let settings = StreamSettings::new(&options, &collector, owner, sink.message_octets());
+            let known = streams.iter().position(|stream| *stream.settings() == settings);
             let index = known.unwrap_or_else(|| {
                 let datagrams = options.ring_datagrams.max(MIN_RING_DATAGRAMS);
                 streams.push(Stream::new(settings, &options.interfaces, datagrams));
@@ -121,7 +165,17 @@ impl Exporter {
             });
             senders.push(Sender::new(&collector, index, sink));
         }
-        Self { options, queues, batch: Vec::with_capacity(BATCH), printer, streams, senders, stats }
+        Self {
+            options,
+            queues,
+            batch: Vec::with_capacity(BATCH),
+            printer,
+            streams,
+            senders,
+            stats,
+            told: Told::default(),
+            told_at: None,
+        }
     }
 
     /// The counters.
@@ -130,11 +184,10 @@ impl Exporter {
         Arc::clone(&self.stats)
     }
 
-    /// Our and the collector's end of every socket that is connected; changes when [`Self::connects`] does.
+    /// Both ends of every connection; changes when [`Self::connects`] does.
     #[must_use]
-    pub fn endpoints(&self) -> Vec<(SocketAddr, SocketAddr)> {
-        let sinks = self.senders.iter().map(|sender| &sender.sink);
-        sinks.filter_map(|sink| Some((sink.local_addr()?, sink.peer_addr()))).collect()
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.senders.iter().filter_map(|sender| sender.sink.endpoint()).collect()
     }
 
     /// How often sockets were connected.
@@ -160,18 +213,18 @@ impl Exporter {
     pub fn step(&mut self, now_unix_ns: u64, now: Timestamp) -> Progress {
         let full = self.queues.iter().any(|queue| queue.len() >= queue.capacity() / 2);
         let urgency = if full && !self.options.lossless { Urgency::Pressure } else { Urgency::Normal };
+        let now = Now { unix_ns: now_unix_ns, at: now };
+        self.tend(now);
         let mut progress = Progress::default();
         for _ in 0..ROUNDS {
-            let popped = if self.may_pop(urgency) { self.pop(now_unix_ns, now) } else { 0 };
+            let popped = if self.may_pop(urgency) { self.pop(now) } else { 0 };
             progress.popped += popped;
             progress.sent += self.send(urgency, now);
             if popped == 0 {
                 break;
             }
         }
-        for stream in &mut self.streams {
-            stream.seal_due(now_unix_ns, now, false);
-        }
+        self.tick(now, false);
         progress.sent += self.send(urgency, now);
         self.finish(progress)
     }
@@ -181,9 +234,11 @@ impl Exporter {
     pub fn flush(&mut self, now_unix_ns: u64, now: Timestamp, deadline: Timestamp) -> Progress {
         let urgency = Urgency::Flush { deadline };
         let over = now >= deadline;
+        let now = Now { unix_ns: now_unix_ns, at: now };
+        self.tend(now);
         let mut progress = Progress::default();
         loop {
-            let popped = if over || self.may_pop(urgency) { self.pop(now_unix_ns, now) } else { 0 };
+            let popped = if over || self.may_pop(urgency) { self.pop(now) } else { 0 };
             progress.popped += popped;
             if !over {
                 progress.sent += self.send(urgency, now);
@@ -192,9 +247,7 @@ impl Exporter {
                 break;
             }
         }
-        for stream in &mut self.streams {
-            stream.seal_due(now_unix_ns, now, true);
-        }
+        self.tick(now, true);
         progress.sent += self.send(urgency, now);
         if over {
             for (sender, stats) in self.senders.iter_mut().zip(&self.stats.collectors) {
@@ -202,6 +255,28 @@ impl Exporter {
             }
         }
         self.finish(progress)
+    }
+
+    /// What is due in the sinks; a collector that came back gets the templates.
+    fn tend(&mut self, now: Now) {
+        for sender in &mut self.senders {
+            let stream = &mut self.streams[sender.stream];
+            if sender.tend(stream, now) {
+                stream.refresh();
+            }
+        }
+        if self.told_at.is_none_or(|before| now.at.since(before) >= TOLD_EVERY) {
+            self.told_at = Some(now.at);
+            self.told = (self.options.told)();
+        }
+        // Templates come before the records that need them.
+        self.tick(now, false);
+    }
+
+    fn tick(&mut self, now: Now, all: bool) {
+        for stream in &mut self.streams {
+            stream.tick(&self.told, now, all);
+        }
     }
 
     /// Whether there is room for a batch: for the quickest collector of each stream, or for every one if
@@ -218,13 +293,13 @@ impl Exporter {
                 .filter(|sender| sender.stream == index)
                 .map(|sender| sender.backlog(ring));
             let waiting = if self.options.lossless { backlogs.max() } else { backlogs.min() };
-            let needed = (BATCH + stream.engines()) as u64;
+            let needed = (BATCH + stream.domains()) as u64;
             waiting.unwrap_or(0) + needed <= ring.capacity()
         })
     }
 
     /// Takes a batch from every queue, prints and encodes it.
-    fn pop(&mut self, now_unix_ns: u64, now: Timestamp) -> usize {
+    fn pop(&mut self, now: Now) -> usize {
         self.batch.clear();
         // A fair share of the batch for each queue.
         let share = (BATCH / self.queues.len().max(1)).max(1);
@@ -242,7 +317,7 @@ impl Exporter {
             printer.print(&self.batch);
         }
         for (index, stream) in self.streams.iter_mut().enumerate() {
-            let tally = stream.encode(&self.batch, now_unix_ns, now);
+            let tally = stream.encode(&self.batch, now);
             if index == 0 {
                 // The split depends on the records alone.
                 stats.split_records.add(tally.split);
@@ -261,12 +336,13 @@ impl Exporter {
         self.queues.iter().map(|queue| queue.len() as u64).sum()
     }
 
-    fn send(&mut self, urgency: Urgency, now: Timestamp) -> u64 {
+    fn send(&mut self, urgency: Urgency, now: Now) -> u64 {
         let queued = self.queued();
         let mut sent = 0;
         for (sender, stats) in self.senders.iter_mut().zip(&self.stats.collectors) {
             let stream = &self.streams[sender.stream];
-            let datagrams = queued / stream.settings().records_per_datagram as u64;
+            // Of single records, as small as they come.
+            let datagrams = queued / (stream.settings().encoder.message_octets / SMALL_RECORD).max(1) as u64;
             sent += sender.send(stream.ring(), stats, datagrams, urgency, now);
         }
         sent
@@ -284,10 +360,9 @@ impl Exporter {
             stats.waiting.set(records);
             stats.sequence.set(stream.sequence());
         }
-        let unfitting = self.streams.iter().map(Stream::unfitting);
-        let (times, interfaces) = unfitting.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
-        self.stats.adjusted_times.set(times);
-        self.stats.wide_interfaces.set(interfaces);
+        let adjusted: Vec<_> = self.streams.iter().map(Stream::adjusted).collect();
+        self.stats.adjusted_times.set(adjusted.iter().map(|part| part.times).max().unwrap_or(0));
+        self.stats.wide_interfaces.set(adjusted.iter().map(|part| part.interfaces).max().unwrap_or(0));
         if progress.popped > 0
             && let Some(printer) = &mut self.printer
         {

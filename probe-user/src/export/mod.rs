@@ -1,25 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From record to wire: pop, encode once for all collectors with equal settings, send at each one's pace.
+//! From record to wire: pop, select, encode once for all collectors with equal settings, send at each one's pace.
+//!
+//! ```text
+//! record ─select→ stream ─encode→ ring of messages ─sender (pace)→ transport → collector
+//! ```
 
+pub mod encode;
 mod exporter;
-pub mod netflow_v5;
 mod pace;
 mod print;
 mod ring;
+mod select;
 mod sender;
 mod stats;
 mod stream;
 mod text;
-mod udp;
+mod transport;
 mod url;
 
-pub use exporter::{Exporter, ExporterOptions, Progress};
+pub use exporter::{Exporter, ExporterOptions, OpenCollector, Progress, ToldSource};
 pub use pace::{Pacer, Rate, Urgency};
 pub use print::{PrintFormat, Printer};
 pub use ring::{Cursor, DatagramRing, Run};
+pub use select::{Filter, FilterError, NotSelected, Selection};
 pub use stats::{CollectorStats, DropReason, ErrorReason, ExportStats, NotRepresentable};
-pub use stream::{Stream, StreamSettings};
+pub use stream::{Stream, StreamSettings, Tally};
 pub(crate) use text::known;
 pub use text::{FlowJson, TextFlow, write_utc};
-pub use udp::{Fate, Mechanism, SinkError, UdpSink};
-pub use url::{CollectorUrl, ExportVersion, UrlError};
+pub use transport::{Endpoint, Fate, Mechanism, Sent, Sink, SinkError, Tended, UdpSink, open};
+pub use url::{Biflow, CollectorUrl, ExportVersion, InterfaceNumbers, SamplingOptions, Transport, UrlError};

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use super::encode::Now;
 use super::pace::{Pacer, Rate, Urgency};
 use super::ring::{Cursor, DatagramRing};
 use super::stats::{CollectorStats, DropReason};
-use super::udp::{Fate, UdpSink};
+use super::stream::Stream;
+use super::transport::{Fate, Sink};
 use super::url::CollectorUrl;
 use crate::flow::Timestamp;
 use crate::throttle::Throttle;
@@ -18,7 +20,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Sender {
     /// Which stream it reads.
     pub(super) stream: usize,
-    pub(super) sink: UdpSink,
+    pub(super) sink: Box<dyn Sink>,
     pacer: Pacer,
     cursor: Cursor,
     complaint: Throttle,
@@ -26,7 +28,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(collector: &CollectorUrl, stream: usize, sink: UdpSink) -> Self {
+    pub(super) fn new(collector: &CollectorUrl, stream: usize, sink: Box<dyn Sink>) -> Self {
         Self {
             stream,
             sink,
@@ -46,6 +48,11 @@ impl Sender {
         ring.records_waiting(&self.cursor)
     }
 
+    /// Lets the sink do what is due; returns whether the stream is to send its templates again.
+    pub(super) fn tend(&mut self, stream: &Stream, now: Now) -> bool {
+        self.sink.tend(&mut |out| stream.preamble(now, out), now).refresh
+    }
+
     /// Sends what may leave now; returns the datagrams that left or were given up. `queued` is an estimate
     /// of the datagrams that the queues still hold.
     pub(super) fn send(
@@ -54,11 +61,11 @@ impl Sender {
         stats: &CollectorStats,
         queued: u64,
         urgency: Urgency,
-        now: Timestamp,
+        now: Now,
     ) -> u64 {
-        self.skip_overwritten(ring, stats, now);
+        self.skip_overwritten(ring, stats, now.at);
         let backlog = ring.backlog(&self.cursor);
-        let mut allowance = self.pacer.allowance(now, backlog.saturating_add(queued), urgency);
+        let mut allowance = self.pacer.allowance(now.at, backlog.saturating_add(queued), urgency);
         let mut gone = 0;
         while let Some(run) = ring.run(&self.cursor, allowance) {
             let sent = self.sink.send(&run, now);
@@ -74,7 +81,7 @@ impl Sender {
             allowance = allowance.saturating_sub(taken + given_up);
             if let Some((reason, errno)) = sent.error {
                 stats.errors[reason as usize].add(1);
-                if let Some(held_back) = self.complaint.admit(now) {
+                if let Some(held_back) = self.complaint.admit(now.at) {
                     tracing::warn!(
                         "sending to {} failed: {} ({errno}); {dropped} records dropped just now, {held_back} \
                          more errors since the last report; check that the collector runs and can be reached",

@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use probe_common::{FlowKey, OwnExportKey};
 
+use crate::export::Endpoint;
+
 const UDP: u8 = 17;
 
-/// The keys of export sockets, given as (our end, the collector's end).
-pub(super) fn keys(endpoints: &[(SocketAddr, SocketAddr)]) -> Vec<OwnExportKey> {
-    endpoints.iter().filter_map(|(local, peer)| key(*local, *peer)).collect()
+/// The keys of export sockets.
+pub(super) fn keys(endpoints: &[Endpoint]) -> Vec<OwnExportKey> {
+    endpoints.iter().filter_map(|endpoint| key(endpoint.local, endpoint.peer)).collect()
 }
 
 fn key(local: SocketAddr, peer: SocketAddr) -> Option<OwnExportKey> {
@@ -37,7 +39,11 @@ mod tests {
         let mut packet = FlowKey::ipv4([192, 0, 2, 1], [192, 0, 2, 9], UDP, 0xb8);
         packet.set_ports(40000, 2055);
         packet.set_ingress_interface(7);
-        let endpoints = ("192.0.2.1:40000".parse().unwrap(), "192.0.2.9:2055".parse().unwrap());
-        assert_eq!(keys(&[endpoints]), [OwnExportKey::of(&packet)]);
+        let endpoint = Endpoint {
+            protocol: UDP,
+            local: "192.0.2.1:40000".parse().unwrap(),
+            peer: "192.0.2.9:2055".parse().unwrap(),
+        };
+        assert_eq!(keys(&[endpoint]), [OwnExportKey::of(&packet)]);
     }
 }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     cli::{MetricsAddress, RecordFormat, RunOptions},
     error::ProbeError,
-    export::{CollectorUrl, Exporter, ExporterOptions, PrintFormat, Printer, UdpSink},
+    export::{CollectorUrl, Exporter, ExporterOptions, OpenCollector, PrintFormat, Printer, open},
     flow::{FlowTable, TableOptions, Timestamp},
     harvest::{Command, HarvestOptions, Harvester, Outlet},
     kernel::{KernelOptions, LoadedProgram},
@@ -74,7 +74,7 @@ pub struct Probe {
 }
 
 /// Collectors of the options, with their sockets.
-pub(crate) fn collectors(urls: &[String]) -> Result<Vec<(CollectorUrl, UdpSink)>, ProbeError> {
+pub(crate) fn collectors(urls: &[String]) -> Result<Vec<OpenCollector>, ProbeError> {
     if urls.len() > MAX_COLLECTORS {
         return Err(ProbeError::usage(format!(
             "{} collectors are given, and at most {MAX_COLLECTORS} can be served",
@@ -82,14 +82,14 @@ pub(crate) fn collectors(urls: &[String]) -> Result<Vec<(CollectorUrl, UdpSink)>
         ))
         .hint("let one collector replicate to the others"));
     }
-    let mut collectors: Vec<(CollectorUrl, UdpSink)> = Vec::new();
+    let mut collectors: Vec<OpenCollector> = Vec::new();
     for text in urls {
         let url: CollectorUrl = text.parse().map_err(|error| ProbeError::usage(format!("{error}")))?;
         if collectors.iter().any(|(known, _)| known.to_string() == url.to_string()) {
             return Err(ProbeError::usage(format!("collector {url} is given twice"))
                 .hint("name each collector once; every one gets every record"));
         }
-        let sink = UdpSink::open(&url).map_err(|error| ProbeError::host(error.to_string()))?;
+        let sink = open(&url).map_err(|error| ProbeError::host(error.to_string()))?;
         collectors.push((url, sink));
     }
     Ok(collectors)

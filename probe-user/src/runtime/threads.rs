@@ -2,7 +2,6 @@
 //! The two pinned threads: harvester and exporter. Each is a loop around a step.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,7 +16,7 @@ use tracing::warn;
 use super::{clock, cores};
 use crate::{
     error::ProbeError,
-    export::Exporter,
+    export::{Endpoint, Exporter},
     flow::Timestamp,
     harvest::{Activity, Command, Harvester},
     kernel::KernelError,
@@ -148,7 +147,7 @@ fn harvest(
 }
 
 /// Our and the collector's end of every export socket, and how often that changed.
-pub(super) type SharedEndpoints = Arc<Mutex<(u64, Vec<(SocketAddr, SocketAddr)>)>>;
+pub(super) type SharedEndpoints = Arc<Mutex<(u64, Vec<Endpoint>)>>;
 
 /// The thread that encodes and sends.
 pub(super) struct ExporterThread {

@@ -15,7 +15,9 @@
 
 use probe_common::IpVersion;
 
-use crate::flow::FlowRecord;
+pub use super::Unfit;
+use super::{Adjusted, Encoder as EncoderTrait, EncoderSettings, ExportFlow, Now, Told};
+use crate::{export::ring::DatagramRing, flow::FlowRecord};
 
 /// Octets of the header.
 pub const HEADER_LEN: usize = 24;
@@ -40,15 +42,6 @@ const ICMP: u8 = 1;
 /// The datagram has no room for the record: seal it and push again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
-
-/// Why a flow cannot be told in version 5.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unfit {
-    /// An IPv6 flow.
-    Ipv6,
-    /// More packets or octets than [`split`] makes records of.
-    Counter,
-}
 
 /// One engine: its sequence, its virtual boot time and the datagram it is filling.
 #[derive(Debug)]
@@ -196,6 +189,75 @@ impl Encoder {
         self.sequence = self.sequence.wrapping_add(u32::from(records));
         let len = HEADER_LEN + std::mem::take(&mut self.count) * RECORD_LEN;
         Some(&self.buffer[..len])
+    }
+}
+
+fn records_within(octets: usize) -> usize {
+    (octets.saturating_sub(HEADER_LEN) / RECORD_LEN).clamp(1, MAX_RECORDS)
+}
+
+/// Octets of the largest datagram within a limit (or with one record).
+pub(super) fn largest_message(octets: usize) -> usize {
+    HEADER_LEN + records_within(octets) * RECORD_LEN
+}
+
+/// Version 5 behind the trait.
+pub(super) struct V5Encoder {
+    encoder: Encoder,
+}
+
+impl V5Encoder {
+    pub(super) fn new(settings: &EncoderSettings, offset: u32) -> Self {
+        let records = records_within(settings.message_octets);
+        // Engine ids repeat beyond 256 interfaces.
+        let [.., offset] = offset.to_be_bytes();
+        let engine_id = settings.engine_id.wrapping_add(offset);
+        Self { encoder: Encoder::new(settings.engine_type, engine_id, records) }
+    }
+}
+
+impl EncoderTrait for V5Encoder {
+    #[inline]
+    fn encode(&mut self, flow: &ExportFlow<'_>, now: Now, out: &mut DatagramRing) -> Result<u64, Unfit> {
+        let pieces = split(flow.forward)?;
+        let records = pieces.len() as u64;
+        for (packets, octets) in pieces {
+            if let Err(Full) = self.encoder.push(flow.forward, packets, octets, now.unix_ns) {
+                self.seal(now, out);
+                // An empty datagram has room for any record.
+                let pushed = self.encoder.push(flow.forward, packets, octets, now.unix_ns);
+                debug_assert_eq!(pushed, Ok(()));
+            }
+        }
+        if self.encoder.count() == self.encoder.records_per_datagram {
+            self.seal(now, out);
+        }
+        Ok(records)
+    }
+
+    fn seal(&mut self, now: Now, out: &mut DatagramRing) {
+        let records = self.encoder.count() as u64;
+        if let Some(datagram) = self.encoder.seal(now.unix_ns) {
+            out.push(datagram, records);
+        }
+    }
+
+    fn tick(&mut self, _told: &Told, _now: Now, _out: &mut DatagramRing) {}
+
+    fn refresh(&mut self) {}
+
+    fn preamble(&self, _now: Now, _out: &mut Vec<u8>) {}
+
+    fn open_records(&self) -> u64 {
+        self.encoder.count() as u64
+    }
+
+    fn sequence(&self) -> u32 {
+        self.encoder.sequence()
+    }
+
+    fn adjusted(&self) -> Adjusted {
+        Adjusted { times: self.encoder.adjusted_times, interfaces: self.encoder.wide_interfaces }
     }
 }
 

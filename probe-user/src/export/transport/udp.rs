@@ -15,15 +15,19 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::ring::Run;
-use super::stats::ErrorReason;
-use super::url::CollectorUrl;
+use super::{Endpoint, Fate, Sent, Sink, Tended};
+use crate::export::{encode::Now, ring::Run, stats::ErrorReason, url::CollectorUrl};
 use crate::flow::Timestamp;
 
 /// Room for a burst of 5000 full datagrams with the kernel's own overhead.
 const SEND_BUFFER: usize = 16 << 20;
 const SEGMENTATION_RETRY: Duration = Duration::from_secs(60);
 const CONNECT_RETRY: Duration = Duration::from_secs(1);
+/// IP and UDP headers.
+const OVERHEAD_V4: usize = 28;
+const OVERHEAD_V6: usize = 48;
+const DEFAULT_MTU: u16 = 1500;
+const UDP: u8 = 17;
 const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
 /// How datagrams are handed to the kernel.
@@ -98,28 +102,6 @@ pub enum SinkError {
     },
 }
 
-/// What is to be done with the datagrams that the kernel did not take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
-    /// There are none.
-    Done,
-    /// Try again later: no room just now.
-    Busy,
-    /// Give up the rest of the run.
-    Drop,
-}
-
-/// Result of one attempt.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sent {
-    /// Datagrams that the kernel took, from the first on.
-    pub datagrams: usize,
-    /// What becomes of the others.
-    pub fate: Fate,
-    /// What went wrong, also if it went well in the end.
-    pub error: Option<(ErrorReason, Errno)>,
-}
-
 /// A socket towards one collector.
 #[derive(Debug)]
 pub struct UdpSink {
@@ -130,6 +112,10 @@ pub struct UdpSink {
     connected: bool,
     connect_again: Timestamp,
     connects: u64,
+    /// Connects that the stream was told of.
+    refreshed: u64,
+    message_octets: usize,
+    up: bool,
 }
 
 impl UdpSink {
@@ -167,6 +153,9 @@ impl UdpSink {
             connected: false,
             connect_again: Timestamp::default(),
             connects: 0,
+            refreshed: 0,
+            message_octets: message_octets(peer, collector.mtu),
+            up: true,
         };
         match sink.connect() {
             Err(errno) if reason(errno) != ErrorReason::Unreachable => {
@@ -291,6 +280,42 @@ impl UdpSink {
             }
         }
     }
+}
+
+impl Sink for UdpSink {
+    fn send(&mut self, run: &Run<'_>, now: Now) -> Sent {
+        let sent = Self::send(self, run, now.at);
+        if sent.datagrams > 0 || sent.error.is_some() {
+            self.up = sent.error.is_none();
+        }
+        sent
+    }
+
+    fn tend(&mut self, _preamble: &mut dyn FnMut(&mut Vec<u8>), _now: Now) -> Tended {
+        let refresh = std::mem::replace(&mut self.refreshed, self.connects) != self.connects;
+        Tended { refresh, ..Tended::default() }
+    }
+
+    fn is_up(&self) -> bool {
+        self.up
+    }
+
+    fn message_octets(&self) -> usize {
+        self.message_octets
+    }
+
+    fn endpoint(&self) -> Option<Endpoint> {
+        Some(Endpoint { protocol: UDP, local: self.local_addr()?, peer: self.peer })
+    }
+
+    fn connects(&self) -> u64 {
+        self.connects
+    }
+}
+
+fn message_octets(peer: SocketAddr, mtu: Option<u16>) -> usize {
+    let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    usize::from(mtu.unwrap_or(DEFAULT_MTU)).saturating_sub(overhead)
 }
 
 fn open_socket(peer: SocketAddr) -> io::Result<Socket> {
