@@ -82,6 +82,12 @@ pub struct ExportOptions {
     #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_ID", default_value = "0",
           value_parser = number_within::<u8>(0..=255))]
     pub engine_id: u8,
+
+    /// Observation domain (IPFIX) and source id (NetFlow v9): that of the first interface, the following ones
+    /// count up from it
+    #[arg(long, value_name = "N", env = "PROBE_DOMAIN", default_value = "1",
+          value_parser = number_within::<u32>(0..=4_294_967_295))]
+    pub domain: u32,
 }
 
 /// What is shown and written beside the export.

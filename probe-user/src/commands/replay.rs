@@ -7,7 +7,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,10 @@ use super::conclude::conclude;
 use crate::capture::{CaptureError, CaptureReader, Replay, Step};
 use crate::cli::{FlowOptions, ReplayOptions};
 use crate::error::ProbeError;
-use crate::export::{CollectorStats, DropReason, ExportStats, Exporter, ExporterOptions, NotRepresentable};
+use crate::export::{
+    CollectorStats, DropReason, ExportStats, Exporter, ExporterOptions, MeteringStatistics, NotRepresentable,
+    Told,
+};
 use crate::flow::{EndReason, FlowTable, Moment, TableOptions, Timestamp};
 use crate::harvest::Outlet;
 use crate::queue;
@@ -73,6 +76,8 @@ struct Session {
     stats: Arc<ExportStats>,
     /// Whether records also go to collectors, not to standard output alone.
     has_collectors: bool,
+    /// What collectors are told of it.
+    metering: Arc<Mutex<MeteringStatistics>>,
     faults: usize,
     progress: Progress,
 }
@@ -82,10 +87,13 @@ impl Session {
         let collectors = runtime::collectors(&options.export.collector)?;
         let has_collectors = !collectors.is_empty();
         let printer = options.output.print.format(!has_collectors).map(runtime::printer);
+        let metering = Arc::new(Mutex::new(MeteringStatistics::default()));
         let exporter_options = ExporterOptions {
             engine_type: options.export.engine_type,
             engine_id: options.export.engine_id,
+            domain: options.export.domain,
             lossless: true,
+            told: told(&options.flow, &metering),
             ..ExporterOptions::default()
         };
         let table = open_table(&options.flow)?;
@@ -96,6 +104,7 @@ impl Session {
             stats: exporter.stats(),
             exporter,
             has_collectors,
+            metering,
             faults: 0,
             progress: Progress::new(runtime::now()),
         })
@@ -129,6 +138,11 @@ impl Session {
 
     /// Lets the exporter work, and rests if it cannot.
     fn export(&mut self) {
+        *self.metering.lock().unwrap_or_else(PoisonError::into_inner) = MeteringStatistics {
+            observed_flows: self.replay.table().created(),
+            ignored_packets: self.replay.counts().received_packets - self.replay.counts().metered_packets,
+            ..MeteringStatistics::default()
+        };
         let moment = runtime::now();
         let progress = self.exporter.step(self.replay.clock().0, moment.now);
         if progress.is_idle() && self.replay.is_waiting() {
@@ -168,6 +182,19 @@ impl Session {
             }
         }
     }
+}
+
+/// What collectors are told.
+fn told(options: &FlowOptions, metering: &Arc<Mutex<MeteringStatistics>>) -> crate::export::ToldSource {
+    let metering = Arc::clone(metering);
+    let (idle_timeout, active_timeout) = (options.idle_timeout, options.active_timeout);
+    Arc::new(move || Told {
+        metering: *metering.lock().unwrap_or_else(PoisonError::into_inner),
+        idle_timeout,
+        active_timeout,
+        overload_sampling: 1,
+        ..Told::default()
+    })
 }
 
 fn open_table(options: &FlowOptions) -> Result<FlowTable, ProbeError> {

@@ -203,6 +203,12 @@ impl Exporter {
         }
     }
 
+    /// Templates and options are sent again, for what they tell has changed.
+    pub fn refresh(&mut self) {
+        self.told_at = None;
+        self.streams.iter_mut().for_each(Stream::refresh);
+    }
+
     /// Whether whoever read the printed records has gone.
     #[must_use]
     pub fn print_closed(&self) -> bool {

@@ -18,6 +18,7 @@ mod text;
 mod transport;
 mod url;
 
+pub use encode::{InterfaceName, MeteringStatistics, Told};
 pub use exporter::{Exporter, ExporterOptions, OpenCollector, Progress, ToldSource};
 pub use pace::{Pacer, Rate, Urgency};
 pub use print::{PrintFormat, Printer};

@@ -11,6 +11,7 @@ mod probe;
 mod reload;
 mod signals;
 mod threads;
+mod told;
 mod watch;
 
 pub use clock::now;

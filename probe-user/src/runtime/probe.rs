@@ -25,7 +25,8 @@ use super::{
     plan::Plan,
     reload,
     signals::Signals,
-    threads::{ExporterThread, HarvesterThread},
+    threads::{ExportCommand, ExporterThread, HarvesterThread},
+    told::{self, SharedFlowOptions},
     watch::Watch,
 };
 use crate::{
@@ -66,6 +67,7 @@ pub struct Probe {
     own_exports: Option<u64>,
     watch: Watch,
     configured: Arc<AtomicU64>,
+    flow_options: SharedFlowOptions,
     ready: Arc<AtomicBool>,
     prints_only: bool,
     complaint: Throttle,
@@ -159,11 +161,14 @@ impl Probe {
             Outlet::new(producer),
             started,
         );
+        let flow_options = SharedFlowOptions::new(options.flow.clone().into());
         let exporter = Exporter::new(
             ExporterOptions {
                 engine_type: options.export.engine_type,
                 engine_id: options.export.engine_id,
+                domain: options.export.domain,
                 interfaces: interfaces.indexes(),
+                told: told::source(harvester.shared_report(), interfaces.status(), &flow_options),
                 ..ExporterOptions::default()
             },
             collectors,
@@ -204,6 +209,7 @@ impl Probe {
             own_exports: None,
             watch,
             configured,
+            flow_options,
             ready,
             prints_only,
             complaint: Throttle::new(Duration::from_secs(60)),
@@ -269,7 +275,7 @@ impl Probe {
     fn carry_out(&self, consequence: Consequence) {
         match consequence {
             Consequence::Flush(index) => self.harvester.command(Command::FlushInterface(index)),
-            Consequence::Moved(from, to) => self.exporter.moved(from, to),
+            Consequence::Moved(from, to) => self.exporter.command(ExportCommand::Moved(from, to)),
         }
     }
 
@@ -297,7 +303,9 @@ impl Probe {
                     );
                 }
                 info!("configuration read again: {}", changes.summary());
+                *self.flow_options.lock().unwrap_or_else(PoisonError::into_inner) = changes.flow.clone();
                 self.options.flow = changes.flow;
+                self.exporter.command(ExportCommand::Refresh);
                 let moment = clock::now();
                 self.configured.store(moment.wall.unix_ns(moment.now), Ordering::Relaxed);
             }
