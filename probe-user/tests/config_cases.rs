@@ -60,6 +60,7 @@ fn every_key_takes_effect() {
         collector = ["192.0.2.10", "v5://192.0.2.11:9995"]
         engine-type = 7
         engine-id = 9
+        domain = 77
         print = "json"
         ledger = "/tmp/ledger.json"
         cache-slots = 1024
@@ -83,6 +84,7 @@ fn every_key_takes_effect() {
     assert_eq!(options.flow.key, [KeyField::Vlan, KeyField::CustomerVlan]);
     assert_eq!(options.export.collector.len(), 2);
     assert_eq!((options.export.engine_type, options.export.engine_id), (7, 9));
+    assert_eq!(options.export.domain, 77);
     assert_eq!(options.output.print, PrintFormat::Json);
     assert_eq!(options.output.ledger, Some("/tmp/ledger.json".into()));
     assert_eq!((options.resource.cache_slots, options.resource.spill_records), (1024, 4096));
