@@ -10,8 +10,8 @@ use std::{collections::HashMap, time::Duration};
 
 use probe_common::{Detail, FlowKey, HashSeed, KEY_BASE_MASK};
 use probe_user::flow::{
-    EndReason, ExpiryOptions, FlowRecord, FlowTable, Flush, Moment, Observation, TableOptions, Timestamp,
-    WallOffset,
+    EndReason, ExpiryOptions, FlowRecord, FlowTable, Flush, MOST_JITTER, Moment, Observation, Spread,
+    TableOptions, Timestamp, WallOffset,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,8 @@ enum Action {
         idle_ms: u64,
         active_ms: u64,
         tcp_end: bool,
+        jitter: u8,
+        align: bool,
     },
     Force {
         budget: usize,
@@ -66,12 +68,24 @@ fn merge(flows: u8) -> impl Strategy<Value = Action> {
         .prop_map(|(wait_ms, seen)| Action::Merge { wait_ms, seen })
 }
 
+fn change() -> impl Strategy<Value = Action> {
+    let jitter = prop_oneof![Just(0), 0..=MOST_JITTER];
+    (0u64..20_000, 0u64..100_000, any::<bool>(), jitter, any::<bool>()).prop_map(
+        |(idle_ms, active_ms, tcp_end, jitter, align)| Action::Options {
+            idle_ms,
+            active_ms,
+            tcp_end,
+            jitter,
+            align,
+        },
+    )
+}
+
 fn action(flows: u8) -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => merge(flows),
         4 => (1usize..50).prop_map(|budget| Action::Expire { budget }),
-        1 => (0u64..20_000, 0u64..100_000, any::<bool>())
-            .prop_map(|(idle_ms, active_ms, tcp_end)| Action::Options { idle_ms, active_ms, tcp_end }),
+        1 => change(),
         1 => (1usize..50).prop_map(|budget| Action::Force { budget }),
     ]
 }
@@ -89,13 +103,22 @@ fn key(flow: u8) -> FlowKey {
 }
 
 fn options() -> ExpiryOptions {
-    ExpiryOptions { idle: Duration::from_secs(15), active: Duration::from_secs(60), tcp_end: true }
+    ExpiryOptions {
+        idle: Duration::from_secs(15),
+        active: Duration::from_secs(60),
+        tcp_end: true,
+        spread: Spread::default(),
+    }
+}
+
+fn seed() -> HashSeed {
+    HashSeed::from_random([0x5a; 56])
 }
 
 fn table(capacity: usize) -> FlowTable {
-    let ExpiryOptions { idle, active, tcp_end } = options();
-    let seed = HashSeed::from_random([0x5a; 56]);
-    let options = TableOptions { capacity, idle, active, tcp_end, key_mask: KEY_BASE_MASK, seed };
+    let ExpiryOptions { idle, active, tcp_end, spread } = options();
+    let options =
+        TableOptions { capacity, idle, active, tcp_end, spread, key_mask: KEY_BASE_MASK, seed: seed() };
     FlowTable::new(options, Timestamp(START)).unwrap()
 }
 
@@ -124,10 +147,28 @@ impl Model {
         self.options.tcp_end && key.protocol() == 6 && flow.tcp_flags & 0b101 != 0
     }
 
+    /// When the active timeout is over: a part of the jitter early, or that much after a multiple of the timeout
+    /// in Unix time.
+    fn active_end(&self, key: &FlowKey, first: u64) -> u64 {
+        let active = nanoseconds(self.options.active);
+        let share = u128::from(active / 100 * u64::from(self.options.spread.jitter));
+        let part = u64::try_from(share * u128::from(seed().hash(key, KEY_BASE_MASK) >> 32) >> 32).unwrap();
+        if !self.options.spread.align {
+            return first + active - part;
+        }
+        let active = active.max(1);
+        // Two points before, or the first of them that comes after.
+        let mut end = (first + WALL) / active * active - active + part;
+        while end <= first + WALL {
+            end += active;
+        }
+        end - WALL
+    }
+
     /// The earliest time at which the flow is over, and why.
     fn over(&self, key: &FlowKey, flow: &ModelFlow) -> (u64, EndReason) {
         let idle = nanoseconds(self.options.idle);
-        let active = (flow.first + nanoseconds(self.options.active), EndReason::Active);
+        let active = (self.active_end(key, flow.first), EndReason::Active);
         let quiet = if self.ended(key, flow) {
             (flow.last + idle.min(1000 * MILLISECOND) + 1, EndReason::End)
         } else {
@@ -286,12 +327,13 @@ proptest! {
                     pair.expired = pair.now;
                     prop_assert_eq!(pair.late(), None);
                 }
-                Action::Options { idle_ms, active_ms, tcp_end } => {
+                Action::Options { idle_ms, active_ms, tcp_end, jitter, align } => {
                     // What is over by the old rules goes by the old rules, in the table as in the model.
                     pair.settle(7);
                     let idle = Duration::from_millis(idle_ms);
                     let active = Duration::from_millis(active_ms);
-                    pair.model.options = ExpiryOptions { idle, active, tcp_end };
+                    let spread = Spread { jitter, align };
+                    pair.model.options = ExpiryOptions { idle, active, tcp_end, spread };
                     pair.table.set_options(pair.model.options);
                     pair.changed = pair.now;
                 }
@@ -337,11 +379,14 @@ proptest! {
                     prop_assert!(records.len() - before <= budget);
                     prop_assert!(!more || table.live().flows > 0);
                 }
-                Action::Options { idle_ms, active_ms, tcp_end } => table.set_options(ExpiryOptions {
-                    idle: Duration::from_millis(idle_ms),
-                    active: Duration::from_millis(active_ms),
-                    tcp_end,
-                }),
+                Action::Options { idle_ms, active_ms, tcp_end, jitter, align } => {
+                    table.set_options(ExpiryOptions {
+                        idle: Duration::from_millis(idle_ms),
+                        active: Duration::from_millis(active_ms),
+                        tcp_end,
+                        spread: Spread { jitter, align },
+                    });
+                }
                 Action::Force { budget } => {
                     let before = records.len();
                     let mut flush = Flush::all(EndReason::Forced);
@@ -371,6 +416,7 @@ proptest! {
             idle: Duration::from_secs(400),
             active: Duration::from_secs(3600),
             tcp_end: false,
+            spread: Spread::default(),
         });
         let mut now = START;
         for (flow, wait_ms) in seen {

@@ -8,7 +8,7 @@ use probe_common::{HashSeed, KEY_BASE_MASK, Outcome};
 use probe_lab::pcap_file::{PcapFormat, PcapWriter};
 
 use super::{CaptureReader, Replay, Step};
-use crate::flow::{EndReason, FlowRecord, FlowTable, TableOptions, Timestamp};
+use crate::flow::{EndReason, FlowRecord, FlowTable, Spread, TableOptions, Timestamp};
 use crate::harvest::Outlet;
 use crate::queue::{self, Consumer};
 
@@ -21,6 +21,7 @@ fn replay(capacity: usize, queue_records: usize) -> (Replay, Consumer<FlowRecord
         idle: Duration::from_secs(15),
         active: Duration::from_secs(300),
         tcp_end: true,
+        spread: Spread::default(),
         key_mask: KEY_BASE_MASK,
         seed: HashSeed::from_random([7; 56]),
     };

@@ -7,6 +7,8 @@ use clap::{Args, builder::PossibleValuesParser};
 use probe_common::KEY_BASE_MASK;
 use serde::Serialize;
 
+use crate::flow::{ExpiryOptions, MOST_JITTER, Spread};
+
 use super::{
     KeyField, PrintFormat,
     duration::{self, duration_within},
@@ -33,6 +35,19 @@ pub struct FlowOptions {
     #[serde(serialize_with = "duration::serialize")]
     pub active_timeout: Duration,
 
+    /// Spread active timeouts over this share of them, so that flows that began together are not exported together:
+    /// no record gets longer than the active timeout, most get shorter by a part of this
+    #[arg(long, value_name = "PERCENT", env = "PROBE_ACTIVE_JITTER", default_value = "10",
+          value_parser = number_within::<u8>(0..=MOST_JITTER.into()))]
+    pub active_jitter: u8,
+
+    /// End the records of flows that go on at multiples of the active timeout (on the minute for 1m, and so on), each
+    /// later by its part of the jitter: on or off
+    #[arg(long, value_name = "on|off", env = "PROBE_ACTIVE_ALIGN", default_value = "off",
+          action = clap::ArgAction::Set, value_parser = parse_switch)]
+    #[serde(serialize_with = "serialize_switch")]
+    pub active_align: bool,
+
     /// Export a TCP flow soon after FIN or RST: on or off
     #[arg(long, value_name = "on|off", env = "PROBE_TCP_END", default_value = "on",
           action = clap::ArgAction::Set, value_parser = parse_switch)]
@@ -56,6 +71,17 @@ pub struct FlowOptions {
 }
 
 impl FlowOptions {
+    /// When flows end.
+    #[must_use]
+    pub fn expiry(&self) -> ExpiryOptions {
+        ExpiryOptions {
+            idle: self.idle_timeout,
+            active: self.active_timeout,
+            tcp_end: self.tcp_end,
+            spread: Spread { jitter: self.active_jitter, align: self.active_align },
+        }
+    }
+
     /// Which bits of key word 5 count.
     #[must_use]
     pub fn key_mask(&self) -> u64 {

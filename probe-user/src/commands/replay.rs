@@ -18,7 +18,7 @@ use crate::capture::{CaptureError, CaptureReader, Replay, Step};
 use crate::cli::{FlowOptions, ReplayOptions};
 use crate::error::ProbeError;
 use crate::export::{CollectorStats, DropReason, ExportStats, Exporter, ExporterOptions, NotRepresentable};
-use crate::flow::{EndReason, FlowTable, Moment, TableOptions, Timestamp};
+use crate::flow::{EndReason, ExpiryOptions, FlowTable, Moment, TableOptions, Timestamp};
 use crate::harvest::Outlet;
 use crate::queue;
 use crate::runtime::{self, Signals};
@@ -171,11 +171,13 @@ impl Session {
 }
 
 fn open_table(options: &FlowOptions) -> Result<FlowTable, ProbeError> {
+    let ExpiryOptions { idle, active, tcp_end, spread } = options.expiry();
     let table = TableOptions {
         capacity: options.max_flows as usize,
-        idle: options.idle_timeout,
-        active: options.active_timeout,
-        tcp_end: options.tcp_end,
+        idle,
+        active,
+        tcp_end,
+        spread,
         key_mask: options.key_mask(),
         seed: runtime::random_seed()?,
     };

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which part of the traffic is metered, as asked for and as it is told to collectors.
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{
+    fmt,
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 /// Selection before metering. The interval is N of "one of N".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -63,6 +71,30 @@ impl fmt::Display for Sampling {
             Self::Random(interval) => write!(f, "random:{interval}"),
             Self::Flow(interval) => write!(f, "flow:{interval}"),
         }
+    }
+}
+
+/// The interval of the flow sampling that an overload has brought about, as it is now: one writer, any number
+/// of readers. It comes on top of what was asked for: one flow in (asked for × now) is metered.
+#[derive(Clone, Debug)]
+pub struct SamplingNow(Arc<AtomicU32>);
+
+impl Default for SamplingNow {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(1)))
+    }
+}
+
+impl SamplingNow {
+    /// N of "one flow in N"; 1 when every flow is metered.
+    #[must_use]
+    pub fn interval(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Changes it for all readers; 0 means 1.
+    pub fn set(&self, interval: u32) {
+        self.0.store(interval.max(1), Ordering::Relaxed);
     }
 }
 

@@ -116,7 +116,7 @@ impl FlowTable {
         start: Timestamp,
         residence: Residence,
     ) -> Result<Self, TableError> {
-        let TableOptions { capacity: flows, idle, active, tcp_end, key_mask, seed } = options;
+        let TableOptions { capacity: flows, idle, active, tcp_end, spread, key_mask, seed } = options;
         let capacity = u32::try_from(flows)
             .ok()
             .filter(|capacity| (1..=Self::MOST_FLOWS).contains(capacity))
@@ -130,7 +130,7 @@ impl FlowTable {
             index: Index::new(capacity, residence).map_err(refused)?,
             slab: Slab::new(capacity, residence).map_err(refused)?,
             wheel: Wheel::new(capacity, start, residence).map_err(refused)?,
-            expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end }),
+            expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end, spread }),
             key_mask,
             seed,
             capacity,
@@ -182,6 +182,7 @@ impl FlowTable {
     /// Counts what was metered. Flows that this shows to be over, or that have to make room, come out as
     /// records: one an item at most.
     pub fn merge<M: Metered>(&mut self, batch: &[M], moment: Moment, out: &mut Vec<FlowRecord>) {
+        self.expiry.follow(moment);
         for items in batch.chunks(BATCH) {
             let mut tags = [0; BATCH];
             for (tag, item) in tags.iter_mut().zip(items) {
@@ -210,6 +211,7 @@ impl FlowTable {
     /// Exports flows that are over at `moment.now`, looking at `budget` flows at most (one at least).
     /// Returns whether more are due.
     pub fn expire(&mut self, moment: Moment, budget: usize, out: &mut Vec<FlowRecord>) -> bool {
+        self.expiry.follow(moment);
         let mut left = budget.max(1);
         let mut ids = [0; BATCH];
         while left > 0 {
@@ -221,7 +223,7 @@ impl FlowTable {
             let ids = &ids[..taken];
             let tags = self.fetch(ids);
             for (&id, &tag) in ids.iter().zip(&tags) {
-                let deadline = self.expiry.deadline(&self.slab[id]);
+                let deadline = self.expiry.deadline(&self.slab[id], || tag);
                 if moment.now >= deadline.at {
                     self.export(id, tag, deadline.reason, moment, out);
                 } else {
@@ -231,6 +233,20 @@ impl FlowTable {
             }
         }
         self.wheel.is_due(moment.now)
+    }
+
+    /// Exports the flows that have been quiet for longest, `flows` of them at most, as if the table were full.
+    /// Returns how many.
+    pub fn evict_oldest(&mut self, flows: usize, moment: Moment, out: &mut Vec<FlowRecord>) -> usize {
+        self.expiry.follow(moment);
+        let goal = flows.min(self.slab.live() as usize);
+        for done in 0..goal {
+            if done % BATCH == 0 {
+                self.fetch_oldest(goal - done);
+            }
+            self.evict(moment, out);
+        }
+        goal
     }
 
     /// Carries out a step of `flush`, looking at `budget` places at most (one at least). Returns whether
@@ -313,21 +329,21 @@ impl FlowTable {
             }
         };
         let flow = &mut self.slab[id];
-        if let Some(reason) = self.expiry.reason_before(flow, &seen) {
-            return self.restart(id, &key, &seen, reason, moment, out);
+        if let Some(reason) = self.expiry.reason_before(flow, &seen, tag) {
+            return self.restart((id, tag), &key, &seen, reason, moment, out);
         }
         let had_ended = self.expiry.has_ended(flow);
         let starts_earlier = seen.first < flow.first;
         flow.add(&seen);
         // Packets only put a deadline off, which the wheel finds out in time; these bring it nearer.
         if starts_earlier || self.expiry.has_ended(flow) != had_ended {
-            self.rearm(id);
+            self.rearm(id, tag);
         }
     }
 
     #[cold]
-    fn rearm(&mut self, id: FlowId) {
-        let deadline = self.expiry.deadline(&self.slab[id]);
+    fn rearm(&mut self, id: FlowId, tag: u32) {
+        let deadline = self.expiry.deadline(&self.slab[id], || tag);
         self.wheel.disarm(id);
         self.wheel.arm(id, deadline.at);
     }
@@ -340,7 +356,7 @@ impl FlowTable {
         });
         if let Some(id) = place {
             self.index.insert(tag, id);
-            self.wheel.arm(id, self.expiry.deadline(&flow).at);
+            self.wheel.arm(id, self.expiry.deadline(&flow, || tag).at);
             self.created += 1;
         }
     }
@@ -349,7 +365,7 @@ impl FlowTable {
     #[cold]
     fn restart(
         &mut self,
-        id: FlowId,
+        (id, tag): (FlowId, u32),
         key: &FlowKey,
         seen: &Seen,
         reason: EndReason,
@@ -360,7 +376,7 @@ impl FlowTable {
         self.note_export(&flow, reason, moment, out);
         self.slab[id] = Flow::new(key, seen);
         self.created += 1;
-        self.rearm(id);
+        self.rearm(id, tag);
     }
 
     /// Exports the flow that has been quiet for longest, as far as the wheel knows: to a step of it
@@ -371,7 +387,7 @@ impl FlowTable {
         let (mut rearms, mut passes) = (0, 0);
         while let Some((step, id)) = self.wheel.earliest() {
             let flow = &self.slab[id];
-            let deadline = self.expiry.deadline(flow);
+            let deadline = self.expiry.deadline(flow, || self.tag(&flow.key()));
             if oldest.is_none_or(|(last, _)| flow.last < last) {
                 oldest = Some((flow.last, id));
             }

@@ -27,6 +27,7 @@ fn options(capacity: usize) -> TableOptions {
         idle: Duration::from_secs(15),
         active: Duration::from_secs(300),
         tcp_end: true,
+        spread: Spread::default(),
         key_mask: KEY_BASE_MASK,
         seed: HashSeed::from_random([7; 56]),
     }

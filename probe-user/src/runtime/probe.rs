@@ -32,7 +32,7 @@ use crate::{
     cli::{MetricsAddress, RecordFormat, RunOptions},
     error::ProbeError,
     export::{CollectorUrl, Exporter, ExporterOptions, PrintFormat, Printer, UdpSink},
-    flow::{FlowTable, TableOptions, Timestamp},
+    flow::{ExpiryOptions, FlowTable, TableOptions, Timestamp},
     harvest::{Command, HarvestOptions, Harvester, Outlet},
     kernel::{KernelOptions, LoadedProgram},
     queue,
@@ -137,12 +137,14 @@ impl Probe {
         })?;
         let readers = program.readers()?;
         let barrier = program.barrier()?.start()?;
+        let ExpiryOptions { idle, active, tcp_end, spread } = options.flow.expiry();
         let table = FlowTable::new(
             TableOptions {
                 capacity: plan.flows as usize,
-                idle: options.flow.idle_timeout,
-                active: options.flow.active_timeout,
-                tcp_end: options.flow.tcp_end,
+                idle,
+                active,
+                tcp_end,
+                spread,
                 key_mask: options.flow.key_mask(),
                 seed: random_seed()?,
             },
