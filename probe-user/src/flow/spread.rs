@@ -96,7 +96,7 @@ impl ActiveTimer {
 
     /// When a flow is over that began at `first`; `hash` is that of its key.
     pub(super) fn deadline(&self, first: Timestamp, hash: u32) -> Timestamp {
-        let scaled = u128::from(self.jitter_ns) * u128::from(hash) >> 32;
+        let scaled = (u128::from(self.jitter_ns) * u128::from(hash)) >> 32;
         // Below the jitter, which is 64 bits wide.
         let jitter = u64::try_from(scaled).unwrap_or(self.jitter_ns);
         if !self.align {

@@ -8,8 +8,9 @@ use probe_common::{Counters, Slot};
 
 use super::{HarvestReport, Imbalance, Outlet, SharedReport, swap::Swap};
 use crate::{
-    flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, Totals},
+    flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, SamplingNow, Totals},
     kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
+    overload::Governor,
     telemetry::metrics::HistogramCounters,
 };
 
@@ -60,12 +61,17 @@ pub enum Activity {
 /// See the module.
 pub struct Harvester {
     options: HarvestOptions,
-    rings: Vec<SpillReader>,
+    pub(super) rings: Vec<SpillReader>,
     cache: CacheReader,
     counters: CounterReader,
     barrier: BarrierThread,
-    table: FlowTable,
-    outlet: Outlet,
+    pub(super) table: FlowTable,
+    pub(super) outlet: Outlet,
+    /// Timeouts as asked for; those of the table are shorter under overload.
+    pub(super) configured: ExpiryOptions,
+    /// Decides what to do about an overload, if anything is to be done.
+    pub(super) governor: Option<Governor>,
+    pub(super) sampling: SamplingNow,
     slots: Vec<Slot>,
     swap: Swap,
     /// When the epoch was flipped last: once that epoch is merged, no packet of an earlier time is missing, so
@@ -103,8 +109,11 @@ impl Harvester {
             cache,
             counters,
             barrier,
+            configured: table.options(),
             table,
             outlet,
+            governor: None,
+            sampling: SamplingNow::default(),
             slots: Vec::with_capacity(RING_BATCH.max(SETS * probe_common::WAYS)),
             swap: Swap::Resting,
             flipped: start,
@@ -118,6 +127,13 @@ impl Harvester {
         };
         harvester.publish();
         harvester
+    }
+
+    /// Lets `governor` act when more comes than can be taken. Without one, what is too much is counted as lost.
+    #[must_use]
+    pub fn governed_by(mut self, governor: Option<Governor>) -> Self {
+        self.governor = governor;
+        self
     }
 
     /// Where the counts can be read from.
@@ -135,7 +151,11 @@ impl Harvester {
                     self.flush.push(PendingFlush { interface: index, ready: false, flush });
                 }
             }
-            Command::SetExpiry(options) => self.table.set_options(options),
+            Command::SetExpiry(options) => {
+                self.configured = options;
+                let governed = self.governor.as_ref().map(|governor| governor.expiry(options));
+                self.table.set_options(governed.unwrap_or(options));
+            }
         }
     }
 
@@ -147,6 +167,7 @@ impl Harvester {
         let drained = self.drain_rings(moment);
         let swapped = self.advance(moment)?;
         self.outlet.push();
+        self.note_queue(moment.now)?;
         Ok(if drained || swapped { Activity::Busy } else { Activity::Idle })
     }
 
@@ -155,6 +176,7 @@ impl Harvester {
         let mut any = false;
         for ring in 0..self.rings.len() {
             self.slots.clear();
+            self.note_ring(ring);
             if self.rings[ring].drain(RING_BATCH, &mut self.slots) > 0 {
                 any = true;
                 self.merge(moment);
@@ -207,6 +229,14 @@ impl Harvester {
             Swap::Expiring => {
                 if self.expire(moment) {
                     (Swap::Expiring, true)
+                } else {
+                    self.judge(self.flipped.now)?;
+                    (self.relieve(), true)
+                }
+            }
+            Swap::Relieving { flows } => {
+                if flows > 0 {
+                    (Swap::Relieving { flows: self.evict(flows, moment) }, true)
                 } else {
                     self.options.durations.observe(moment.now.since(self.flipped.now));
                     self.report.swaps += 1;
@@ -263,7 +293,7 @@ impl Harvester {
     fn expire(&mut self, moment: Moment) -> bool {
         // Judged by the time of the flip: what came later may not be merged yet.
         let judged = Moment { now: self.flipped.now, wall: moment.wall };
-        if self.table.expire(judged, EXPIRE, self.outlet.pending()) {
+        if self.may_expire() && self.table.expire(judged, EXPIRE, self.outlet.pending()) {
             return true;
         }
         let Some(pending) = self.flush.first_mut().filter(|pending| pending.ready) else { return false };
@@ -318,6 +348,7 @@ impl Harvester {
     }
 
     fn publish(&mut self) {
+        let overload = self.overload_status();
         let report = &mut self.report;
         report.cpus = self.frozen.iter().map(|[even, odd]| even.plus(odd)).collect();
         report.spill_fill = self.rings.iter().map(SpillReader::fill_ratio).collect();
@@ -329,6 +360,8 @@ impl Harvester {
             packets: ahead(|totals| totals.packets),
             octets: ahead(|totals| totals.octets),
         };
+        report.overload = overload;
+        report.flow_sampling = self.sampling.interval();
         report.live = self.table.live();
         report.capacity = self.table.capacity() as u64;
         report.created = self.table.created();

@@ -4,10 +4,12 @@
 //! - `harvester`: one step: drain → merge → expire → enqueue
 //! - `swap`: the cycle in which the kernel's caches are read
 //! - `outlet`: records → queue, counting what finds no room
+//! - `relief`: what is done when more comes than can be taken
 //! - `report`: what telemetry gets to see, once for each swap
 
 mod harvester;
 mod outlet;
+mod relief;
 mod report;
 mod swap;
 

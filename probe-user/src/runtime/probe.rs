@@ -21,6 +21,7 @@ use super::{
     cores::Cores,
     interfaces::{Consequence, Interfaces},
     observe::{Observer, nic_drops},
+    overload::{self, OverloadLog},
     own_export,
     plan::Plan,
     reload,
@@ -63,6 +64,7 @@ pub struct Probe {
     harvester: HarvesterThread,
     exporter: ExporterThread,
     observer: Observer,
+    overload: OverloadLog,
     own_exports: Option<u64>,
     watch: Watch,
     configured: Arc<AtomicU64>,
@@ -153,14 +155,17 @@ impl Probe {
         .map_err(|error| ProbeError::host(error.to_string()))?;
         let (producer, consumer) = queue::ring(plan.queue);
         let durations = Arc::new(HistogramCounters::default());
+        let interval = options.resource.harvest_interval;
+        let (governor, overload) = overload::governor(options.resource.overload, interval);
         let harvester = Harvester::new(
-            HarvestOptions { interval: options.resource.harvest_interval, durations: Arc::clone(&durations) },
+            HarvestOptions { interval, durations: Arc::clone(&durations) },
             readers,
             barrier,
             table,
             Outlet::new(producer),
             started,
-        );
+        )
+        .governed_by(governor);
         let exporter = Exporter::new(
             ExporterOptions {
                 engine_type: options.export.engine_type,
@@ -203,6 +208,7 @@ impl Probe {
             harvester,
             exporter,
             observer,
+            overload,
             own_exports: None,
             watch,
             configured,
@@ -258,6 +264,7 @@ impl Probe {
         }
         self.tell_own_exports()?;
         self.program.show_log();
+        self.overload.show();
         if now.since(self.clock_learned) >= CLOCK {
             self.clock_learned = now;
             self.program.learn_clock()?;
@@ -316,6 +323,7 @@ impl Probe {
         self.interfaces.detach();
         let harvester = self.harvester.stop(now + HARVESTER_END);
         let exporter = self.exporter.stop(now + EXPORTER_END);
+        self.overload.show();
         harvester.and(exporter)?;
         Ok(self.observer.ledger())
     }
