@@ -84,10 +84,11 @@ fn run<const DETAILS: bool>(context: &XdpContext) {
 
 #[inline(always)]
 fn meter<const DETAILS: bool>(context: &XdpContext, settings: &KernelSettings, place: &Place) {
-    let bytes = XdpBytes::new(context);
-    place.received(&bytes);
-    let outcome = sampler::select(settings, place)
-        .and_then(|()| parse::parse_and(&bytes, Meter::<DETAILS> { context, settings, place }));
+    place.received(&XdpBytes::new(context));
+    let outcome = sampler::select(settings, place).and_then(|()| {
+        // Made anew, so that nothing of the packet lives across the calls that sampling may make.
+        parse::parse_and(&XdpBytes::new(context), Meter::<DETAILS> { context, settings, place })
+    });
     if let Err(outcome) = outcome {
         place.unmetered(outcome);
         log(context, outcome);

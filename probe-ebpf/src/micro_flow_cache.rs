@@ -44,7 +44,7 @@ pub(crate) fn meter<const DETAILS: bool>(
     // SAFETY: a value of an array lives as long as the map; this half belongs to this CPU while its epoch
     // is active, and user space waits for running programs before it touches it.
     let [first, second] = unsafe { &mut (*set).slots };
-    let (first_detail, second_detail) = details::<DETAILS>(index);
+    let (first_detail, second_detail) = details::<DETAILS>(index)?;
     // As fine as bpf_ktime_get_coarse_ns, which also steps with the jiffies, without its call: the verifier
     // turns this helper into a load (kernel/bpf/verifier.c, BPF_FUNC_jiffies64).
     // SAFETY: the helper has no preconditions.
@@ -78,16 +78,20 @@ pub(crate) fn meter<const DETAILS: bool>(
     Ok(())
 }
 
+/// The details of a slot, where they are kept.
+type SlotDetail = Option<&'static mut Detail>;
+
 /// The details of a set's slots.
 #[inline(always)]
-fn details<const DETAILS: bool>(index: u32) -> (Option<&'static mut Detail>, Option<&'static mut Detail>) {
+fn details<const DETAILS: bool>(index: u32) -> Result<(SlotDetail, SlotDetail), Outcome> {
     if !DETAILS {
-        return (None, None);
+        return Ok((None, None));
     }
-    let Some(set) = DETAIL.get_ptr_mut(index) else { return (None, None) };
+    // Cannot happen either. Left at once, because the verifier wants to see the check before any use.
+    let set = DETAIL.get_ptr_mut(index).ok_or(Outcome::Malformed)?;
     // SAFETY: as for the set of slots.
     let [first, second] = unsafe { &mut (*set).details };
-    (Some(first), Some(second))
+    Ok((Some(first), Some(second)))
 }
 
 /// Lets a slot begin with a packet.

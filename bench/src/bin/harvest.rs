@@ -63,6 +63,7 @@ fn run(report: &mut Report, case: &str, live: u64, capacity: u64, rounds: u64) -
         active: Duration::from_secs(300),
         tcp_end: true,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: hash_seed(1),
     };
     let (producer, consumer) = ring(1 << 16);

@@ -83,6 +83,7 @@ fn measure_table(flows: u64, records: u64) -> anyhow::Result<Figures> {
         active: Duration::from_secs(3600),
         tcp_end: true,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: hash_seed(1),
     };
     let mut table = FlowTable::new(options, NOW)?;

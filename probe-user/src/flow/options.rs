@@ -18,6 +18,8 @@ pub struct TableOptions {
     pub tcp_end: bool,
     /// Which bits of key word 5 count (VLANs may or may not tell flows apart).
     pub key_mask: u64,
+    /// Whether flows keep details (MAC addresses, lengths, TTLs, …): 24 octets a flow.
+    pub details: bool,
     /// Random, so that nobody outside can choose keys that collide.
     pub seed: HashSeed,
 }

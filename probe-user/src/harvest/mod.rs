@@ -2,10 +2,12 @@
 //! slot → flow → record, on a pinned core.
 //!
 //! - `harvester`: one step: drain → merge → expire → enqueue
+//! - `batch`: slots between kernel and flow table
 //! - `swap`: the cycle in which the kernel's caches are read
 //! - `outlet`: records → queue, counting what finds no room
 //! - `report`: what telemetry gets to see, once for each swap
 
+mod batch;
 mod harvester;
 mod outlet;
 mod report;

@@ -29,6 +29,7 @@ pub(crate) fn options() -> TableOptions {
         active: Duration::from_secs(300),
         tcp_end: true,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: HashSeed::from_random([3; 56]),
     }
 }
