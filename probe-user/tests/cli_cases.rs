@@ -51,6 +51,8 @@ fn wrong_usage_is_status_2_and_says_what_is_allowed() {
         (&["run", "--iface", "eth1", "--decap", "vxlan"], "[possible values: none]"),
         (&["run", "--iface", "eth1", "--key", "mac"], "[possible values: vlanId, dot1qCustomerVlanId]"),
         (&["run", "--iface", "eth1", "--tcp-end", "maybe"], "allowed are on and off"),
+        (&["run", "--iface", "eth1", "--details", "all"], "allowed are on and off"),
+        (&["replay", "x.pcap", "--sampling", "2:10"], "allowed are off, 1:N (every Nth packet), random:N"),
         (&["run", "--iface", "eth1", "--cores", "1"], "harvester,exporter"),
         (&["run", "--iface", "eth1", "--metrics", "localhost"], "such as 127.0.0.1:9990"),
         (&["run", "--iface", "eth1", "--print", "xml"], "[possible values: auto, none, text, json]"),

@@ -53,13 +53,43 @@ struct Sighting {
     from: u8,
     to: u8,
     tcp_flags: u16,
+    detail: SeenDetail,
+}
+
+/// What a sighting's packets had in common; which of it is known depends on the flow.
+#[derive(Clone, Copy, Debug)]
+struct SeenDetail {
+    mac: u8,
+    flow_label: u32,
+    lengths: (u16, u16),
+    ttls: (u8, u8),
+    fragment_flags: u8,
+}
+
+fn seen_detail() -> impl Strategy<Value = SeenDetail> {
+    (any::<u8>(), 0..1u32 << 20, any::<(u16, u16)>(), any::<(u8, u8)>(), any::<u8>()).prop_map(
+        |(mac, flow_label, lengths, ttls, flags)| SeenDetail {
+            mac,
+            flow_label,
+            lengths: (lengths.0.min(lengths.1), lengths.0.max(lengths.1)),
+            ttls: (ttls.0.min(ttls.1), ttls.0.max(ttls.1)),
+            fragment_flags: flags & 0x60,
+        },
+    )
 }
 
 fn sighting(flows: u8) -> impl Strategy<Value = Sighting> {
     let flags = prop_oneof![4 => Just(16), 1 => Just(2), 1 => Just(1), 1 => Just(4), 1 => any::<u16>()];
-    (0..flows, 1u64..1000, any::<u8>(), any::<u8>(), flags).prop_map(|(flow, packets, a, b, tcp_flags)| {
-        Sighting { flow, packets, from: a.min(b), to: a.max(b), tcp_flags }
-    })
+    (0..flows, 1u64..1000, any::<u8>(), any::<u8>(), flags, seen_detail()).prop_map(
+        |(flow, packets, a, b, tcp_flags, detail)| Sighting {
+            flow,
+            packets,
+            from: a.min(b),
+            to: a.max(b),
+            tcp_flags,
+            detail,
+        },
+    )
 }
 
 fn merge(flows: u8) -> impl Strategy<Value = Action> {
@@ -115,20 +145,58 @@ fn seed() -> HashSeed {
     HashSeed::from_random([0x5a; 56])
 }
 
-fn table(capacity: usize) -> FlowTable {
+/// As an engine would give it: of one kind of flow it always knows the same.
+fn detail(flow: u8, seen: SeenDetail) -> Detail {
+    let mut detail = Detail::UNKNOWN;
+    if !flow.is_multiple_of(4) {
+        detail.known |= Detail::IP;
+        detail.flow_label = seen.flow_label;
+        (detail.min_length, detail.max_length) = seen.lengths;
+        (detail.min_ttl, detail.max_ttl) = seen.ttls;
+        detail.fragment_flags = seen.fragment_flags;
+    }
+    if !flow.is_multiple_of(5) {
+        detail.known |= Detail::MAC;
+        (detail.source_mac, detail.destination_mac) = ([seen.mac; 6], [!seen.mac; 6]);
+    }
+    detail
+}
+
+fn table(capacity: usize, details: bool) -> FlowTable {
     let ExpiryOptions { idle, active, tcp_end, spread } = options();
-    let options =
-        TableOptions { capacity, idle, active, tcp_end, spread, key_mask: KEY_BASE_MASK, seed: seed() };
+    let (key_mask, seed) = (KEY_BASE_MASK, seed());
+    let options = TableOptions { capacity, idle, active, tcp_end, spread, key_mask, details, seed };
     FlowTable::new(options, Timestamp(START)).unwrap()
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct ModelFlow {
     packets: u64,
     octets: u64,
     first: u64,
     last: u64,
     tcp_flags: u16,
+    /// When each part began, and its details.
+    details: Vec<(u64, Detail)>,
+}
+
+impl ModelFlow {
+    /// Of the first what names, of all what spans.
+    fn detail(&self) -> Detail {
+        // The first of those that began at the same time.
+        let Some((_, first)) = self.details.iter().min_by_key(|(began, _)| *began) else {
+            return Detail::UNKNOWN;
+        };
+        let all = || self.details.iter().map(|(_, detail)| detail);
+        Detail {
+            min_length: all().map(|detail| detail.min_length).min().unwrap(),
+            max_length: all().map(|detail| detail.max_length).max().unwrap(),
+            min_ttl: all().map(|detail| detail.min_ttl).min().unwrap(),
+            max_ttl: all().map(|detail| detail.max_ttl).max().unwrap(),
+            fragment_flags: all().fold(0, |flags, detail| flags | detail.fragment_flags),
+            ..*first
+        }
+    }
 }
 
 /// The rules, said as plainly as possible.
@@ -187,7 +255,7 @@ impl Model {
             end_ns: flow.last + WALL,
             tcp_flags: flow.tcp_flags,
             end_reason,
-            detail: Detail::UNKNOWN,
+            detail: flow.detail(),
         });
     }
 
@@ -201,13 +269,14 @@ impl Model {
                 self.export(seen.key, EndReason::End);
             }
         }
-        let nothing = ModelFlow { packets: 0, octets: 0, first, last, tcp_flags };
+        let nothing = ModelFlow { packets: 0, octets: 0, first, last, tcp_flags, details: Vec::new() };
         let flow = self.flows.entry(seen.key).or_insert(nothing);
         flow.packets += seen.packets;
         flow.octets += seen.octets;
         flow.first = flow.first.min(first);
         flow.last = flow.last.max(last);
         flow.tcp_flags |= tcp_flags;
+        flow.details.push((first, seen.detail));
     }
 
     fn expire(&mut self, now: u64) {
@@ -241,6 +310,7 @@ fn observations(seen: &[Sighting], expired: u64, now: u64) -> Vec<Observation> {
             first: at(it.from),
             last: at(it.to),
             tcp_flags: it.tcp_flags,
+            detail: detail(it.flow, it.detail),
         })
         .collect()
 }
@@ -272,7 +342,14 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let model = Model { flows: HashMap::new(), options: options(), records: Vec::new() };
-        Self { table: table(64), model, records: Vec::new(), now: START, expired: START, changed: START }
+        Self {
+            table: table(64, true),
+            model,
+            records: Vec::new(),
+            now: START,
+            expired: START,
+            changed: START,
+        }
     }
 
     /// Goes on to where a step of the wheel begins: all that is over left the table too.
@@ -298,6 +375,7 @@ impl Pair {
                 first: record.start_ns - WALL,
                 last: record.end_ns - WALL,
                 tcp_flags: record.tcp_flags,
+                details: Vec::new(),
             };
             // A change of options works from the end of the current step on.
             self.model.over(&record.key, &flow).0.max(self.changed) / STEP < self.now / STEP
@@ -361,7 +439,7 @@ proptest! {
         capacity in 1usize..20,
         actions in prop::collection::vec(action(60), 1..60),
     ) {
-        let mut table = table(capacity);
+        let mut table = table(capacity, false);
         let (mut now, mut merged) = (START, 0);
         let mut records = Vec::new();
         for action in actions {
@@ -400,6 +478,7 @@ proptest! {
             prop_assert_eq!(table.created(), live.flows + records.len() as u64);
             let snapshot: Vec<_> = table.snapshot(moment(now)).collect();
             prop_assert_eq!((snapshot.len() as u64, packets(&snapshot)), (live.flows, live.packets));
+            prop_assert!(snapshot.iter().all(|record| record.detail == Detail::UNKNOWN), "none are kept");
         }
         flush_all(&mut table, now, 5, &mut records);
         prop_assert_eq!(packets(&records), merged);
@@ -411,7 +490,7 @@ proptest! {
         capacity in 1usize..40,
         seen in prop::collection::vec((any::<u8>(), 0u64..400), 1..600),
     ) {
-        let mut table = table(capacity);
+        let mut table = table(capacity, false);
         table.set_options(ExpiryOptions {
             idle: Duration::from_secs(400),
             active: Duration::from_secs(3600),

@@ -84,6 +84,7 @@ fn run(
         tcp_end: true,
         spread,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: hash_seed(1),
     };
     let (producer, consumer) = ring(1 << 16);

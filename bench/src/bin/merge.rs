@@ -96,6 +96,7 @@ fn measure_table(flows: u64, records: u64, spread: Spread) -> anyhow::Result<Fig
         tcp_end: true,
         spread,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: hash_seed(1),
     };
     let mut table = FlowTable::new(options, NOW)?;

@@ -24,7 +24,7 @@ use aya::{
 };
 use clap::Parser;
 use probe_bench::report::{BenchArgs, Metric, Report};
-use probe_common::{Counters, HashSeed};
+use probe_common::{Counters, HashSeed, PacketSampling};
 use probe_user::{
     kernel::{CounterReader, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus},
     net::Role,
@@ -211,6 +211,8 @@ impl UnderTest {
     fn load(args: &Args) -> Result<Self> {
         let mut program = LoadedProgram::load(KernelOptions {
             sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records),
+            packet_sampling: PacketSampling::OFF,
+            flow_sampling: 1,
             key_mask: 0,
             seed: HashSeed::from_random(std::array::from_fn(|octet| {
                 u8::try_from(octet * 4 + 31).unwrap_or(7)

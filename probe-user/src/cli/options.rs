@@ -7,13 +7,15 @@ use clap::{Args, builder::PossibleValuesParser};
 use probe_common::KEY_BASE_MASK;
 use serde::Serialize;
 
-use crate::flow::{ExpiryOptions, MOST_JITTER, Spread};
-
 use super::{
-    KeyField, PrintFormat,
+    KeyField, PrintFormat, RecordFormat,
     duration::{self, duration_within},
-    parsers::{number_within, parse_collector, parse_switch, serialize_path, serialize_switch},
+    parsers::{
+        number_within, parse_collector, parse_sampling, parse_switch, serialize_display, serialize_path,
+        serialize_switch,
+    },
 };
+use crate::flow::{ExpiryOptions, MOST_JITTER, Sampling, Spread};
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -64,6 +66,20 @@ pub struct FlowOptions {
     #[arg(long, value_name = "FIELD,…", env = "PROBE_KEY", value_enum, value_delimiter = ',')]
     pub key: Vec<KeyField>,
 
+    /// Keep MAC addresses, TTLs, packet lengths, fragment flags and the IPv6 flow label of each flow, and print
+    /// them with --print json: on or off
+    #[arg(long, value_name = "on|off", env = "PROBE_DETAILS", default_value = "off",
+          action = clap::ArgAction::Set, value_parser = parse_switch)]
+    #[serde(serialize_with = "serialize_switch")]
+    pub details: bool,
+
+    /// Meter a part of the traffic: off, 1:N (every Nth packet of a CPU), random:N (each packet with a probability
+    /// of 1/N) or flow:N (all packets of one flow in N); records count what was metered, nothing is scaled
+    #[arg(long, value_name = "SAMPLING", env = "PROBE_SAMPLING", default_value = "off",
+          value_parser = parse_sampling)]
+    #[serde(serialize_with = "serialize_display")]
+    pub sampling: Sampling,
+
     /// Tunnels to look into; this version looks into none
     #[arg(long, value_name = "TUNNELS", env = "PROBE_DECAP", default_value = "none",
           value_parser = PossibleValuesParser::new(["none"]))]
@@ -86,6 +102,12 @@ impl FlowOptions {
     #[must_use]
     pub fn key_mask(&self) -> u64 {
         self.key.iter().fold(KEY_BASE_MASK, |mask, field| mask | field.mask())
+    }
+
+    /// Whether flows keep details: where they are asked for and somebody reads them.
+    #[must_use]
+    pub fn wants_details(&self, printed: Option<RecordFormat>) -> bool {
+        self.details && printed == Some(RecordFormat::Json)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use probe_common::Note;
+use probe_common::{Note, Sampler};
 
 use super::conclude::conclude;
 use crate::capture::{CaptureError, CaptureReader, Replay, Step};
@@ -81,18 +81,22 @@ impl Session {
     fn open(options: &ReplayOptions) -> Result<Self, ProbeError> {
         let collectors = runtime::collectors(&options.export.collector)?;
         let has_collectors = !collectors.is_empty();
-        let printer = options.output.print.format(!has_collectors).map(runtime::printer);
+        let printed = options.output.print.format(!has_collectors);
+        let printer = printed.map(runtime::printer);
         let exporter_options = ExporterOptions {
             engine_type: options.export.engine_type,
             engine_id: options.export.engine_id,
             lossless: true,
             ..ExporterOptions::default()
         };
-        let table = open_table(&options.flow)?;
+        let table = open_table(&options.flow, options.flow.wants_details(printed))?;
+        let sampling = options.flow.sampling;
+        let random = runtime::random_seed()?.multiplier;
+        let sampler = Sampler::new(sampling.packets(), sampling.flow_interval().into(), random);
         let (producer, consumer) = queue::ring(QUEUE);
         let exporter = Exporter::new(exporter_options, collectors, vec![consumer], printer);
         Ok(Self {
-            replay: Replay::new(table, Outlet::new(producer)),
+            replay: Replay::new(table, Outlet::new(producer)).with_sampler(sampler),
             stats: exporter.stats(),
             exporter,
             has_collectors,
@@ -170,7 +174,7 @@ impl Session {
     }
 }
 
-fn open_table(options: &FlowOptions) -> Result<FlowTable, ProbeError> {
+fn open_table(options: &FlowOptions, details: bool) -> Result<FlowTable, ProbeError> {
     let ExpiryOptions { idle, active, tcp_end, spread } = options.expiry();
     let table = TableOptions {
         capacity: options.max_flows as usize,
@@ -179,6 +183,7 @@ fn open_table(options: &FlowOptions) -> Result<FlowTable, ProbeError> {
         tcp_end,
         spread,
         key_mask: options.key_mask(),
+        details,
         seed: runtime::random_seed()?,
     };
     FlowTable::on_demand(table, Timestamp::default()).map_err(|error| ProbeError::host(error.to_string()))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From record to wire: pop, encode once for all collectors with equal settings, send at each one's pace.
 
+mod detail_json;
 mod exporter;
 pub mod netflow_v5;
 mod pace;
@@ -13,6 +14,7 @@ mod text;
 mod udp;
 mod url;
 
+pub use detail_json::{DetailJson, MacAddress};
 pub use exporter::{Exporter, ExporterOptions, Progress};
 pub use pace::{Pacer, Rate, Urgency};
 pub use print::{PrintFormat, Printer};

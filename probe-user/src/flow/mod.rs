@@ -4,6 +4,7 @@
 //! slot or observation ([`Metered`]) ─merge→ flow ([`FlowTable`]) ─expire→ [`FlowRecord`]
 
 mod bucket;
+mod details;
 mod expiry;
 mod index;
 mod live_flow;

@@ -22,6 +22,8 @@ pub struct TableOptions {
     pub spread: Spread,
     /// Which bits of key word 5 count (VLANs may or may not tell flows apart).
     pub key_mask: u64,
+    /// Whether flows keep details (MAC addresses, lengths, TTLs, …): 24 octets a flow.
+    pub details: bool,
     /// Random, so that nobody outside can choose keys that collide.
     pub seed: HashSeed,
 }

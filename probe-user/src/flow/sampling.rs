@@ -11,15 +11,21 @@ use std::{
     },
 };
 
+use probe_common::PacketSampling;
+
 /// Selection before metering. The interval is N of "one of N".
+///
+/// Packets are selected before they are parsed, so one that is not is sampled out, whatever it is; flows are
+/// selected after parsing. Nothing is scaled: a record counts what was metered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum Sampling {
     /// Every packet.
     #[default]
     Off,
-    /// Every N-th packet (systematic count-based, RFC 5475 section 5.1).
+    /// Every N-th packet of each CPU (systematic count-based, RFC 5475 section 5.1).
     Deterministic(NonZeroU32),
-    /// Each packet with probability 1/N (uniform probabilistic, RFC 5475 section 5.2.2.1).
+    /// Each packet with probability 1/N (uniform probabilistic, RFC 5475 section 5.2.2.1); exactly
+    /// floor(2^32 / N) / 2^32.
     Random(NonZeroU32),
     /// All packets of one flow in N, chosen by a keyed hash of the flow key (RFC 7014 section 5.2).
     Flow(NonZeroU32),
@@ -39,6 +45,27 @@ impl Sampling {
         match self {
             Self::Off => 1,
             Self::Deterministic(interval) | Self::Random(interval) | Self::Flow(interval) => interval.get(),
+        }
+    }
+}
+
+impl Sampling {
+    /// Its part before parsing.
+    #[must_use]
+    pub fn packets(self) -> PacketSampling {
+        match self {
+            Self::Off | Self::Flow(_) => PacketSampling::OFF,
+            Self::Deterministic(interval) => PacketSampling::every(interval.get()),
+            Self::Random(interval) => PacketSampling::one_in(interval.get()),
+        }
+    }
+
+    /// Its part after parsing: of so many flows one is metered.
+    #[must_use]
+    pub fn flow_interval(self) -> u32 {
+        match self {
+            Self::Flow(interval) => interval.get(),
+            Self::Off | Self::Deterministic(_) | Self::Random(_) => 1,
         }
     }
 }

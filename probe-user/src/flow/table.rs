@@ -12,9 +12,10 @@
 //! [`FlowTable::expire`] with the time at which that reading began, else a flow could be taken for idle
 //! while its packets wait to be read.
 
-use probe_common::{FlowKey, HashSeed};
+use probe_common::{Detail, FlowKey, HashSeed};
 
 use super::{
+    details::Details,
     expiry::{Expiry, ExpiryOptions},
     index::Index,
     live_flow::{Flow, FlowId, Seen},
@@ -77,6 +78,7 @@ impl Flush {
 pub struct FlowTable {
     index: Index,
     slab: Slab,
+    details: Details,
     wheel: Wheel,
     expiry: Expiry,
     key_mask: u64,
@@ -92,10 +94,11 @@ impl FlowTable {
     /// The most flows that a table can hold.
     pub const MOST_FLOWS: u32 = 1 << 30;
 
-    /// Octets of memory that a table for `capacity` flows takes.
+    /// Octets of memory that a table for `capacity` flows takes, with their details or without.
     #[must_use]
-    pub fn memory_octets(capacity: u32) -> u64 {
-        let parts = [Index::octets(capacity), Slab::octets(capacity), Wheel::octets(capacity)];
+    pub fn memory_octets(capacity: u32, details: bool) -> u64 {
+        let details = Details::octets(capacity, details);
+        let parts = [Index::octets(capacity), Slab::octets(capacity), Wheel::octets(capacity), details];
         parts.iter().map(|&octets| octets as u64).sum()
     }
 
@@ -116,12 +119,13 @@ impl FlowTable {
         start: Timestamp,
         residence: Residence,
     ) -> Result<Self, TableError> {
-        let TableOptions { capacity: flows, idle, active, tcp_end, spread, key_mask, seed } = options;
+        let TableOptions { capacity: flows, idle, active, tcp_end, spread, key_mask, details, seed } =
+            options;
         let capacity = u32::try_from(flows)
             .ok()
             .filter(|capacity| (1..=Self::MOST_FLOWS).contains(capacity))
             .ok_or(TableError::Capacity { asked: flows, most: Self::MOST_FLOWS })?;
-        let needed = Self::memory_octets(capacity);
+        let needed = Self::memory_octets(capacity, details);
         if let Some(available) = memory::available().filter(|&available| available < needed) {
             return Err(TableError::Scarce { flows, needed, available });
         }
@@ -129,6 +133,7 @@ impl FlowTable {
         Ok(Self {
             index: Index::new(capacity, residence).map_err(refused)?,
             slab: Slab::new(capacity, residence).map_err(refused)?,
+            details: Details::new(capacity, details, residence).map_err(refused)?,
             wheel: Wheel::new(capacity, start, residence).map_err(refused)?,
             expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end, spread }),
             key_mask,
@@ -165,6 +170,18 @@ impl FlowTable {
         self.expired[reason as usize - 1]
     }
 
+    /// Whether flows keep details.
+    #[must_use]
+    pub fn keeps_details(&self) -> bool {
+        self.details.are_kept()
+    }
+
+    /// The hash by which an engine in user space samples flows before they come here.
+    #[must_use]
+    pub fn sampling_hash(&self, key: &FlowKey) -> u32 {
+        self.seed.sampling(self.seed.hash(key, self.key_mask))
+    }
+
     /// The options that may change.
     #[must_use]
     pub fn options(&self) -> ExpiryOptions {
@@ -194,6 +211,10 @@ impl FlowTable {
             for (guess, &tag) in guesses.iter_mut().zip(&tags[..items.len()]) {
                 *guess = self.index.guess(tag);
                 self.slab.prefetch(*guess);
+                // Known when this is compiled: slots without details do not ask.
+                if items[0].detail().is_some() {
+                    self.details.prefetch(*guess);
+                }
                 if *guess == FlowId::MAX {
                     unknown += 1;
                     self.index.prefetch_overflow(tag);
@@ -282,9 +303,9 @@ impl FlowTable {
     /// The live flows as records with reason `Forced`, to look at; they stay.
     pub fn snapshot(&self, moment: Moment) -> impl Iterator<Item = FlowRecord> + '_ {
         (0..self.slab.used())
-            .map(|id| &self.slab[id])
-            .filter(|flow| flow.packets != 0)
-            .map(move |flow| flow.record(EndReason::Forced, moment))
+            .map(|id| (id, &self.slab[id]))
+            .filter(|(_, flow)| flow.packets != 0)
+            .map(move |(id, flow)| flow.record(self.details.of(id), EndReason::Forced, moment))
     }
 
     #[inline(always)]
@@ -325,16 +346,20 @@ impl FlowTable {
         } else {
             match self.index.find(tag, is_it) {
                 Some(id) => id,
-                None => return self.create(&key, &seen, tag, moment, out),
+                None => return self.create(&key, &seen, item.detail(), tag, moment, out),
             }
         };
         let flow = &mut self.slab[id];
         if let Some(reason) = self.expiry.reason_before(flow, &seen, tag) {
-            return self.restart((id, tag), &key, &seen, reason, moment, out);
+            self.restart((id, tag), &key, &seen, reason, moment, out);
+            return self.details.begin(id, item.detail());
         }
         let had_ended = self.expiry.has_ended(flow);
         let starts_earlier = seen.first < flow.first;
         flow.add(&seen);
+        if let Some(detail) = item.detail() {
+            self.details.add(id, detail, starts_earlier);
+        }
         // Packets only put a deadline off, which the wheel finds out in time; these bring it nearer.
         if starts_earlier || self.expiry.has_ended(flow) != had_ended {
             self.rearm(id, tag);
@@ -348,7 +373,15 @@ impl FlowTable {
         self.wheel.arm(id, deadline.at);
     }
 
-    fn create(&mut self, key: &FlowKey, seen: &Seen, tag: u32, moment: Moment, out: &mut Vec<FlowRecord>) {
+    fn create(
+        &mut self,
+        key: &FlowKey,
+        seen: &Seen,
+        detail: Option<&Detail>,
+        tag: u32,
+        moment: Moment,
+        out: &mut Vec<FlowRecord>,
+    ) {
         let flow = Flow::new(key, seen);
         let place = self.slab.insert(flow).or_else(|| {
             self.evict(moment, out);
@@ -356,6 +389,7 @@ impl FlowTable {
         });
         if let Some(id) = place {
             self.index.insert(tag, id);
+            self.details.begin(id, detail);
             self.wheel.arm(id, self.expiry.deadline(&flow, || tag).at);
             self.created += 1;
         }
@@ -372,8 +406,7 @@ impl FlowTable {
         moment: Moment,
         out: &mut Vec<FlowRecord>,
     ) {
-        let flow = self.slab[id];
-        self.note_export(&flow, reason, moment, out);
+        self.note_export(id, reason, moment, out);
         self.slab[id] = Flow::new(key, seen);
         self.created += 1;
         self.rearm(id, tag);
@@ -425,6 +458,7 @@ impl FlowTable {
     fn fetch(&self, ids: &[FlowId]) -> [u32; BATCH] {
         for &id in ids {
             self.slab.prefetch(id);
+            self.details.prefetch(id);
         }
         let mut tags = [0; BATCH];
         for (tag, &id) in tags.iter_mut().zip(ids) {
@@ -439,18 +473,18 @@ impl FlowTable {
 
     /// Takes a flow out of the table.
     fn export(&mut self, id: FlowId, tag: u32, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
-        let flow = self.slab[id];
-        self.note_export(&flow, reason, moment, out);
+        self.note_export(id, reason, moment, out);
         self.wheel.disarm(id);
         let indexed = self.index.remove(tag, id);
         debug_assert!(indexed, "every live flow is in the index");
         self.slab.remove(id);
     }
 
-    fn note_export(&mut self, flow: &Flow, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
+    fn note_export(&mut self, id: FlowId, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
+        let flow = &self.slab[id];
         self.live_packets -= flow.packets;
         self.live_octets -= flow.octets;
         self.expired[reason as usize - 1] += 1;
-        out.push(flow.record(reason, moment));
+        out.push(flow.record(self.details.of(id), reason, moment));
     }
 }

@@ -4,9 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use probe_common::{Counters, Slot};
+use probe_common::Counters;
 
-use super::{HarvestReport, Imbalance, Outlet, SharedReport, swap::Swap};
+use super::{HarvestReport, Imbalance, Outlet, SharedReport, batch::Batch, swap::Swap};
 use crate::{
     flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, SamplingNow, Totals},
     kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
@@ -72,7 +72,7 @@ pub struct Harvester {
     /// Decides what to do about an overload, if anything is to be done.
     pub(super) governor: Option<Governor>,
     pub(super) sampling: SamplingNow,
-    slots: Vec<Slot>,
+    batch: Batch,
     swap: Swap,
     /// When the epoch was flipped last: once that epoch is merged, no packet of an earlier time is missing, so
     /// this is the time by which flows may be judged idle.
@@ -103,6 +103,7 @@ impl Harvester {
     ) -> Self {
         let Readers { spill, cache, counters } = readers;
         let cpus = counters.cpus();
+        let batch = Batch::new(cache.has_details(), RING_BATCH.max(SETS * probe_common::WAYS));
         let mut harvester = Self {
             options,
             rings: spill,
@@ -114,7 +115,7 @@ impl Harvester {
             outlet,
             governor: None,
             sampling: SamplingNow::default(),
-            slots: Vec::with_capacity(RING_BATCH.max(SETS * probe_common::WAYS)),
+            batch,
             swap: Swap::Resting,
             flipped: start,
             merged: [Totals::default(); 2],
@@ -175,9 +176,9 @@ impl Harvester {
     fn drain_rings(&mut self, moment: Moment) -> bool {
         let mut any = false;
         for ring in 0..self.rings.len() {
-            self.slots.clear();
+            self.batch.clear();
             self.note_ring(ring);
-            if self.rings[ring].drain(RING_BATCH, &mut self.slots) > 0 {
+            if self.batch.drain_ring(&mut self.rings[ring], RING_BATCH) > 0 {
                 any = true;
                 self.merge(moment);
             }
@@ -186,12 +187,7 @@ impl Harvester {
     }
 
     fn merge(&mut self, moment: Moment) {
-        for slot in &self.slots {
-            let merged = &mut self.merged[slot.epoch() as usize & 1];
-            merged.packets += u64::from(slot.packets);
-            merged.octets += u64::from(slot.octets);
-        }
-        self.table.merge(&self.slots, moment, self.outlet.pending());
+        self.batch.merge(&mut self.merged, &mut self.table, moment, self.outlet.pending());
     }
 
     /// Moves the swap on; returns whether there was anything to do.
@@ -261,8 +257,8 @@ impl Harvester {
 
     /// Reads some sets of the quiet half; returns whether there are more.
     fn read_quiet(&mut self, moment: Moment) -> bool {
-        self.slots.clear();
-        let more = self.cache.drain(SETS, &mut self.slots);
+        self.batch.clear();
+        let more = self.batch.drain_cache(&mut self.cache, SETS);
         self.merge(moment);
         more
     }

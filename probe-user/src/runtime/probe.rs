@@ -128,12 +128,15 @@ impl Probe {
         let started = clock::now();
         let interfaces = Interfaces::find(&options.interface)?;
         let collectors = collectors(&options.export.collector)?;
-        let plan = Plan::new(&options, collectors.len().max(1))?;
         let print = options.output.print.format(collectors.is_empty());
+        let details = options.flow.wants_details(print);
+        let plan = Plan::new(&options, collectors.len().max(1), details)?;
         let prints_only = collectors.is_empty() && print.is_some();
 
         let mut program = LoadedProgram::load(KernelOptions {
             sizing: plan.sizing,
+            packet_sampling: options.flow.sampling.packets(),
+            flow_sampling: options.flow.sampling.flow_interval(),
             key_mask: options.flow.key_mask(),
             seed: random_seed()?,
         })?;
@@ -148,6 +151,7 @@ impl Probe {
                 tcp_end,
                 spread,
                 key_mask: options.flow.key_mask(),
+                details,
                 seed: random_seed()?,
             },
             started.now,

@@ -30,6 +30,7 @@ pub(crate) fn options() -> TableOptions {
         tcp_end: true,
         spread: Spread::default(),
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: HashSeed::from_random([3; 56]),
     }
 }
