@@ -36,6 +36,7 @@ fn run(spread: Spread, end: u64) -> Exports {
         tcp_end: true,
         spread,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: HashSeed::from_random([0x77; 56]),
     };
     let mut table = FlowTable::new(options, Timestamp(START)).unwrap();

@@ -37,7 +37,8 @@ pub enum XdpMode {
 pub enum OverloadMode {
     /// Nothing: the oldest flows make room, and what finds none is counted as lost
     Off,
-    /// Step by step: a shorter idle timeout, early export of the oldest flows, and back again when it is over
+    /// Step by step: a shorter idle timeout, early export of the oldest flows, flow sampling; and back again when it
+    /// is over
     Adaptive,
 }
 

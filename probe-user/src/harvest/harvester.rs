@@ -62,7 +62,7 @@ pub enum Activity {
 pub struct Harvester {
     options: HarvestOptions,
     pub(super) rings: Vec<SpillReader>,
-    cache: CacheReader,
+    pub(super) cache: CacheReader,
     counters: CounterReader,
     barrier: BarrierThread,
     pub(super) table: FlowTable,

@@ -43,14 +43,19 @@ impl Harvester {
         self.governor.is_none() || length < capacity / 8 * QUEUE_PART
     }
 
-    /// Lets the governor judge, and does what it says.
+    /// Lets the governor judge, and does what it says. What the kernel is told counts for packets from now on, so
+    /// flows that were begun before are told with what was metered of them.
     pub(super) fn judge(&mut self, now: Timestamp) -> Result<(), KernelError> {
         let Some(governor) = &mut self.governor else { return Ok(()) };
         let live = usize::try_from(self.table.live().flows).unwrap_or(usize::MAX);
         governor.note(&Pressure { table: ratio((live, self.table.capacity())), ..Pressure::default() });
         if let Some(change) = governor.judge(now) {
             self.table.set_options(governor.expiry(self.configured));
-            self.sampling.set(change.to.sampling_interval());
+            let interval = change.to.sampling_interval();
+            if interval != self.sampling.interval() {
+                self.cache.set_flow_sampling(interval)?;
+                self.sampling.set(interval);
+            }
         }
         Ok(())
     }

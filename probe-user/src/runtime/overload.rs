@@ -37,7 +37,7 @@ pub(super) fn governor(mode: OverloadMode, interval: Duration) -> (Option<Govern
     let governor = match mode {
         OverloadMode::Off => None,
         OverloadMode::Adaptive => {
-            Some(Governor::new(Ladder::new(LadderOptions::new(interval, Rung::EARLY_EXPORT)), changes))
+            Some(Governor::new(Ladder::new(LadderOptions::new(interval, Rung::TOP)), changes))
         }
     };
     (governor, OverloadLog(told))

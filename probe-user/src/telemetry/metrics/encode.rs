@@ -179,7 +179,7 @@ impl Snapshot {
         to.family(
             "flowprobe_flow_sampling_interval",
             Kind::Gauge,
-            "One flow in this many is metered because of an overload; 1 is every flow",
+            "One flow in this many is metered because of an overload, of those that --sampling leaves; 1 is every one",
         )
         .sample(&[], u64::from(self.overload.flow_sampling));
     }
