@@ -4,6 +4,9 @@
 //! Up a rung when a level stays at its high mark for the dwell, or at once when a spill ring is nearly full; down a
 //! rung when all levels stay below their low marks for the calm. Between the marks nothing moves, and between two
 //! moves lies the dwell at least.
+//!
+//! A rung may help so well that the pressure looks gone, and is back as soon as the rung is left. So the calm doubles
+//! when a move down is undone soon, and halves when one is followed by another.
 
 use std::{fmt, time::Duration};
 
@@ -12,6 +15,9 @@ use super::{
     rung::Rung,
 };
 use crate::flow::Timestamp;
+
+/// A move down that is undone within this many calms was too early.
+const SOON: u32 = 4;
 
 /// When the ladder moves.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -24,8 +30,10 @@ pub struct LadderOptions {
     pub urgent_ring: f64,
     /// Least time from one move to the next, and of pressure before a move up.
     pub dwell: Duration,
-    /// Time without pressure before each move down.
+    /// Time without pressure before a move down, at first.
     pub calm: Duration,
+    /// The most that becomes.
+    pub longest_calm: Duration,
     /// No further up than this.
     pub top: Rung,
 }
@@ -40,6 +48,7 @@ impl LadderOptions {
             urgent_ring: 0.8,
             dwell,
             calm: Duration::from_secs(5),
+            longest_calm: Duration::from_secs(80),
             top,
         }
     }
@@ -95,7 +104,9 @@ impl fmt::Display for Change {
 pub struct Ladder {
     options: LadderOptions,
     rung: Rung,
-    moved: Option<Timestamp>,
+    /// The last move: when, and whether down.
+    moved: Option<(Timestamp, bool)>,
+    calm: Duration,
     /// Since when a high mark is reached.
     high_since: Option<Timestamp>,
     /// Since when all levels are below their low marks, or since the last move down.
@@ -106,7 +117,14 @@ impl Ladder {
     /// A ladder at rest.
     #[must_use]
     pub fn new(options: LadderOptions) -> Self {
-        Self { options, rung: Rung::NORMAL, moved: None, high_since: None, calm_since: None }
+        Self {
+            options,
+            rung: Rung::NORMAL,
+            moved: None,
+            calm: options.calm,
+            high_since: None,
+            calm_since: None,
+        }
     }
 
     /// Where it stands.
@@ -127,7 +145,7 @@ impl Ladder {
         let cause = pressure.reaches(&options.high);
         self.high_since = cause.and(self.high_since.or(Some(now)));
         self.calm_since = if pressure.is_below(&options.low) { self.calm_since.or(Some(now)) } else { None };
-        if self.moved.is_some_and(|moved| now.since(moved) < options.dwell) {
+        if self.moved.is_some_and(|(moved, _)| now.since(moved) < options.dwell) {
             return None;
         }
         let lasts = |since: Option<Timestamp>, time| since.is_some_and(|since| now.since(since) >= time);
@@ -135,16 +153,28 @@ impl Ladder {
             && (pressure.ring >= options.urgent_ring || lasts(self.high_since, options.dwell))
         {
             self.rung.up().min(options.top)
-        } else if lasts(self.calm_since, options.calm) {
+        } else if lasts(self.calm_since, self.calm) {
             self.calm_since = Some(now);
             self.rung.down()
         } else {
             self.rung
         };
         let from = std::mem::replace(&mut self.rung, to);
-        (to != from).then(|| {
-            self.moved = Some(now);
-            Change { from, to, cause, pressure }
-        })
+        if to == from {
+            return None;
+        }
+        self.adapt(now, to < from);
+        Some(Change { from, to, cause, pressure })
+    }
+
+    /// Makes the calm longer or shorter by how the last move down turned out, and notes this move.
+    fn adapt(&mut self, now: Timestamp, down: bool) {
+        let before = self.moved.replace((now, down));
+        let Some((moved, true)) = before else { return };
+        if down {
+            self.calm = (self.calm / 2).max(self.options.calm);
+        } else if now.since(moved) < self.calm * SOON {
+            self.calm = (self.calm * 2).min(self.options.longest_calm);
+        }
     }
 }

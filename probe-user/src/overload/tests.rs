@@ -92,6 +92,43 @@ fn a_moment_between_the_marks_begins_the_calm_anew() {
     assert_eq!(rungs(&mut ladder, &steps), [1, 1, 1, 1, 1, 0]);
 }
 
+/// Seconds without pressure until it moves down.
+fn wait_for_calm(ladder: &mut Ladder, now: &mut u64) -> u64 {
+    let since = *now;
+    loop {
+        *now += DWELL;
+        if ladder.step(at(*now), NONE).is_some() {
+            return (*now - since) / 1000;
+        }
+    }
+}
+
+fn climb(ladder: &mut Ladder, now: &mut u64) {
+    *now += DWELL;
+    assert!(ladder.step(at(*now), ring(1.0)).is_some());
+}
+
+#[test]
+fn the_calm_grows_while_moves_down_are_undone_and_shrinks_again() {
+    let (mut ladder, mut now) = (ladder(), 0);
+    let calms: Vec<u64> = (0..7)
+        .map(|_| {
+            climb(&mut ladder, &mut now);
+            wait_for_calm(&mut ladder, &mut now)
+        })
+        .collect();
+    assert_eq!(calms, [5, 10, 20, 40, 80, 80, 80]);
+    for _ in 0..6 {
+        climb(&mut ladder, &mut now);
+    }
+    let calms: Vec<u64> = (0..6).map(|_| wait_for_calm(&mut ladder, &mut now)).collect();
+    assert_eq!(calms, [80, 80, 40, 20, 10, 5]);
+    // Much later it is another overload, not the same one.
+    now += 1_000_000;
+    climb(&mut ladder, &mut now);
+    assert_eq!(wait_for_calm(&mut ladder, &mut now), 5);
+}
+
 #[test]
 fn it_stops_at_the_top_it_was_given() {
     for (top, interval) in [(Rung::EARLY_EXPORT, 1), (Rung::TOP, 1024)] {
@@ -220,9 +257,10 @@ proptest! {
                 moved = Some(now);
             }
         }
-        // When it is calm it is back within a calm for each rung, and stays.
+        // When it is calm it is back within a calm for each rung, and stays. The longest halves at each but the first.
         let rung = u64::from(ladder.rung().number());
-        for step in 1..=rung * (CALM / DWELL + 1) + 2 {
+        let longest = 3 * u64::try_from(ladder.options().longest_calm.as_millis()).unwrap();
+        for step in 1..=(longest / DWELL) + rung * (CALM / DWELL + 1) + 2 {
             let change = ladder.step(at(now + step * DWELL), NONE);
             prop_assert!(change.is_none_or(|change| !change.is_up()));
         }
