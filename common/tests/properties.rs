@@ -163,7 +163,6 @@ impl Case {
                     flow_label: self.flow_label.try_into().unwrap(),
                     source: *source,
                     destination: *destination,
-                    ..Default::default()
                 };
                 frame.extend_from_slice(&header.to_bytes());
                 frame.extend_from_slice(&chain);

@@ -62,6 +62,8 @@ fn every_key_takes_effect() {
         tcp-end = false
         max-flows = 1000
         key = ["vlan", "dot1qCustomerVlanId"]
+        details = true
+        sampling = "random:10"
         decap = "none"
         collector = ["192.0.2.10", "v5://192.0.2.11:9995"]
         engine-type = 7
@@ -89,6 +91,8 @@ fn every_key_takes_effect() {
     assert!(!options.flow.tcp_end);
     assert_eq!(options.flow.max_flows, 1000);
     assert_eq!(options.flow.key, [KeyField::Vlan, KeyField::CustomerVlan]);
+    assert!(options.flow.details);
+    assert_eq!(options.flow.sampling.to_string(), "random:10");
     assert_eq!(options.export.collector.len(), 2);
     assert_eq!((options.export.engine_type, options.export.engine_id), (7, 9));
     assert_eq!(options.output.print, PrintFormat::Json);
@@ -179,7 +183,8 @@ fn refusals_name_file_line_key_value_and_what_is_allowed() {
             "idle_timeout = \"15s\"",
             "FILE:1: unknown key 'idle_timeout'\n  hint: did you mean 'idle-timeout'?",
         ),
-        ("sampling = \"1:10\"", "FILE:1: unknown key 'sampling'\n  hint: keys are the long options"),
+        ("colour = \"red\"", "FILE:1: unknown key 'colour'\n  hint: keys are the long options"),
+        ("sampling = \"2:10\"", "FILE:1: sampling = \"2:10\": allowed are off, 1:N (every Nth packet)"),
         ("[run]\niface = \"a\"", "FILE:1: unknown key 'run'\n  hint: the file has no sections"),
         ("config = \"other\"", "unknown key 'config'\n  hint: a configuration file cannot name another one"),
         ("help = true", "unknown key 'help'"),

@@ -227,9 +227,7 @@ fn counts_come_out_where_they_belong() {
         harvests.observe(Duration::from_millis(milliseconds));
     }
     let mut snapshot = at_start();
-    let mut counters = Counters::default();
-    counters.lost_packets = 3;
-    counters.lost_octets = 300;
+    let mut counters = Counters { lost_packets: 3, lost_octets: 300, ..Counters::default() };
     counters.outcomes[1] = 11;
     counters.notes[0] = 4;
     snapshot.cpus[0].counters = counters;

@@ -283,8 +283,7 @@ fn arbitrary_octets_agree() {
 #[ignore = "needs root: run `make test`"]
 fn a_cut_anywhere_agrees() {
     require_root();
-    let mut kernel =
-        Kernel::load_with(Role::Host, |options| options.sizing = options.sizing.with_details(true));
+    let mut kernel = Kernel::load(Role::Host);
     let from: Ipv6Addr = "2001:db8::1".parse().unwrap();
     let to: Ipv6Addr = "2001:db8::2".parse().unwrap();
     for vlans in [vec![], vec![1], vec![1, 2], vec![1, 2, 3]] {
@@ -430,7 +429,7 @@ fn packets_are_metered_by_chance() {
     require_root();
     let mut kernel =
         Kernel::load_with(Role::Tap, |options| options.packet_sampling = PacketSampling::one_in(4));
-    let frames: Vec<_> = (0..8000).map(|flow| udp_frame((flow % 100) as u8, 64, 60, 1)).collect();
+    let frames: Vec<_> = (0..100).cycle().take(8000).map(|flow| udp_frame(flow, 64, 60, 1)).collect();
     let (metered, sampled_out) = sampled(&mut kernel, &frames);
     assert_eq!(metered + sampled_out, 8000);
     // Six sigma of a binomial distribution.
