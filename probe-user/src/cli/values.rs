@@ -31,6 +31,17 @@ pub enum XdpMode {
     Generic,
 }
 
+/// What is done when more comes than can be taken.
+#[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverloadMode {
+    /// Nothing: the oldest flows make room, and what finds none is counted as lost
+    Off,
+    /// Step by step: a shorter idle timeout, early export of the oldest flows, flow sampling; and back again when it
+    /// is over
+    Adaptive,
+}
+
 /// A field that can be added to the flow key.
 #[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyField {

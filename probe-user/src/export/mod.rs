@@ -5,6 +5,7 @@
 //! record ─select→ stream ─encode→ ring of messages ─sender (pace)→ transport → collector
 //! ```
 
+mod detail_json;
 pub mod encode;
 mod exporter;
 mod pace;
@@ -18,6 +19,7 @@ mod text;
 mod transport;
 mod url;
 
+pub use detail_json::{DetailJson, MacAddress};
 pub use encode::{InterfaceName, MeteringStatistics, Told};
 pub use exporter::{Exporter, ExporterOptions, OpenCollector, Progress, ToldSource};
 pub use pace::{Pacer, Rate, Urgency};
