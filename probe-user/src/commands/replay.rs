@@ -80,6 +80,10 @@ struct Session {
 impl Session {
     fn open(options: &ReplayOptions) -> Result<Self, ProbeError> {
         let collectors = runtime::collectors(&options.export.collector)?;
+        // A probe waits for a name to resolve; a replay would wait with all its records.
+        if let Some(why) = collectors.iter().find_map(|(_, sink)| sink.unresolved()) {
+            return Err(ProbeError::host(why));
+        }
         let has_collectors = !collectors.is_empty();
         let printer = options.output.print.format(!has_collectors).map(runtime::printer);
         let exporter_options = ExporterOptions {
