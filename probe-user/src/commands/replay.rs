@@ -85,6 +85,10 @@ struct Session {
 impl Session {
     fn open(options: &ReplayOptions) -> Result<Self, ProbeError> {
         let collectors = runtime::collectors(&options.export.collector)?;
+        // A probe waits for a name to resolve; a replay would wait with all its records.
+        if let Some(why) = collectors.iter().find_map(|(_, sink)| sink.unresolved()) {
+            return Err(ProbeError::host(why));
+        }
         let has_collectors = !collectors.is_empty();
         let metering = Arc::new(Mutex::new(MeteringStatistics::default()));
         let printed = options.output.print.format(!has_collectors);

@@ -23,8 +23,13 @@ use crate::queue::Consumer;
 const BATCH: usize = 1024;
 /// Batches of one step, so that its caller gets to look at the time.
 const ROUNDS: usize = 16;
-/// Smallest ring: several batches of which each record needed a datagram of its own.
-const MIN_RING_DATAGRAMS: usize = 4 * BATCH;
+/// Octets of encoded messages that wait for their collectors, in all streams together.
+const RING_OCTETS: usize = 64 << 20;
+/// One stream needs no more (a quarter of a million v5 records), and does not work well with less.
+const MAX_RING: usize = 12 << 20;
+const MIN_RING: usize = 512 << 10;
+/// No record takes more; where messages are smaller, no record takes more than one.
+const MAX_RECORD: usize = 1024;
 /// Octets of a record, for estimates.
 const SMALL_RECORD: usize = 48;
 /// How often the exporter asks what options are to tell.
@@ -52,10 +57,11 @@ pub struct ExporterOptions {
     pub domain: u32,
     /// ifIndex of the interfaces, in the order of their engine ids.
     pub interfaces: Vec<u32>,
-    /// Encoded datagrams kept for collectors that lag behind; at least 4096.
-    pub ring_datagrams: usize,
-    /// Leave records in the queues rather than overwrite datagrams that a collector has not got: for a
-    /// source that can wait, such as a file.
+    /// Octets of encoded messages kept for collectors that lag behind, in all streams together; each has at
+    /// least 512 KiB and at most 12 MiB of it.
+    pub ring_octets: usize,
+    /// Leave records in the queues rather than overwrite messages that a collector has not got: for a
+    /// source that can wait, such as a file. It also waits for collectors that are not there.
     pub lossless: bool,
     /// What options and headers tell.
     pub told: ToldSource,
@@ -68,10 +74,18 @@ impl Default for ExporterOptions {
             engine_id: 0,
             domain: 1,
             interfaces: Vec::new(),
-            ring_datagrams: 2 * MIN_RING_DATAGRAMS,
+            ring_octets: RING_OCTETS,
             lossless: false,
             told: Arc::new(Told::default),
         }
+    }
+}
+
+impl ExporterOptions {
+    /// Octets of the ring of one of `streams`.
+    #[must_use]
+    pub fn ring_of_stream(&self, streams: usize) -> usize {
+        (self.ring_octets / streams.max(1)).clamp(MIN_RING, MAX_RING)
     }
 }
 
@@ -153,18 +167,20 @@ impl Exporter {
         printer: Option<Printer>,
     ) -> Self {
         let stats = Arc::new(ExportStats::new(collectors.iter().map(|(url, _)| url.to_string())));
-        let mut streams: Vec<Stream> = Vec::new();
+        let mut settings: Vec<StreamSettings> = Vec::new();
         let mut senders = Vec::new();
         for (owner, (collector, sink)) in collectors.into_iter().enumerate() {
-            let settings = StreamSettings::new(&options, &collector, owner, sink.message_octets());
-            let known = streams.iter().position(|stream| *stream.settings() == settings);
+            let wanted = StreamSettings::new(&options, &collector, owner, sink.message_octets());
+            let known = settings.iter().position(|known| *known == wanted);
             let index = known.unwrap_or_else(|| {
-                let datagrams = options.ring_datagrams.max(MIN_RING_DATAGRAMS);
-                streams.push(Stream::new(settings, &options.interfaces, datagrams));
-                streams.len() - 1
+                settings.push(wanted);
+                settings.len() - 1
             });
             senders.push(Sender::new(&collector, index, sink));
         }
+        let ring = options.ring_of_stream(settings.len());
+        let streams =
+            settings.into_iter().map(|settings| Stream::new(settings, &options.interfaces, ring)).collect();
         Self {
             options,
             queues,
@@ -223,7 +239,7 @@ impl Exporter {
         self.tend(now);
         let mut progress = Progress::default();
         for _ in 0..ROUNDS {
-            let popped = if self.may_pop(urgency) { self.pop(now) } else { 0 };
+            let popped = self.pop(self.room(urgency), now);
             progress.popped += popped;
             progress.sent += self.send(urgency, now);
             if popped == 0 {
@@ -244,7 +260,7 @@ impl Exporter {
         self.tend(now);
         let mut progress = Progress::default();
         loop {
-            let popped = if over || self.may_pop(urgency) { self.pop(now) } else { 0 };
+            let popped = self.pop(if over { BATCH } else { self.room(urgency) }, now);
             progress.popped += popped;
             if !over {
                 progress.sent += self.send(urgency, now);
@@ -260,14 +276,20 @@ impl Exporter {
                 sender.abandon(self.streams[sender.stream].ring(), stats);
             }
         }
-        self.finish(progress)
+        let mut progress = self.finish(progress);
+        if progress.done {
+            // Every session is asked, also if another one is not over yet.
+            let open = self.senders.iter_mut().filter_map(|sender| (!sender.sink.finish(now)).then_some(()));
+            progress.done = open.count() == 0 || over;
+        }
+        progress
     }
 
     /// What is due in the sinks; a collector that came back gets the templates.
     fn tend(&mut self, now: Now) {
-        for sender in &mut self.senders {
+        for (sender, stats) in self.senders.iter_mut().zip(&self.stats.collectors) {
             let stream = &mut self.streams[sender.stream];
-            if sender.tend(stream, now) {
+            if sender.tend(stream, stats, now) {
                 stream.refresh();
             }
         }
@@ -285,32 +307,38 @@ impl Exporter {
         }
     }
 
-    /// Whether there is room for a batch: for the quickest collector of each stream, or for every one if
-    /// nothing may be lost. Under pressure a collector that lags behind loses datagrams instead.
-    fn may_pop(&self, urgency: Urgency) -> bool {
+    /// Records that may be encoded now: as many as the quickest collector of each stream has room for, or every
+    /// one if nothing may be lost. Under pressure a collector that lags behind loses messages instead, and one
+    /// that is not there holds up nobody.
+    fn room(&self, urgency: Urgency) -> usize {
         if urgency == Urgency::Pressure {
-            return true;
+            return BATCH;
         }
-        self.streams.iter().enumerate().all(|(index, stream)| {
+        let rooms = self.streams.iter().enumerate().map(|(index, stream)| {
             let ring = stream.ring();
-            let backlogs = self
-                .senders
-                .iter()
-                .filter(|sender| sender.stream == index)
-                .map(|sender| sender.backlog(ring));
-            let waiting = if self.options.lossless { backlogs.max() } else { backlogs.min() };
-            let needed = (BATCH + stream.domains()) as u64;
-            waiting.unwrap_or(0) + needed <= ring.capacity()
-        })
+            let senders = self.senders.iter().filter(|sender| sender.stream == index);
+            let octets = if self.options.lossless {
+                senders.map(|sender| sender.room(ring)).min()
+            } else {
+                senders.filter(|sender| sender.sink.is_connected()).map(|sender| sender.room(ring)).max()
+            };
+            let Some(octets) = octets.and_then(|octets| usize::try_from(octets).ok()) else { return BATCH };
+            let message = stream.settings().encoder.largest_message().max(1);
+            // Every domain may have a message that is nearly full; with very many domains not all of them have.
+            let open = (stream.domains() * message).min(octets / 2);
+            (octets - open) / message.min(MAX_RECORD)
+        });
+        rooms.min().unwrap_or(BATCH).min(BATCH)
     }
 
-    /// Takes a batch from every queue, prints and encodes it.
-    fn pop(&mut self, now: Now) -> usize {
+    /// Takes up to `limit` records from the queues, prints and encodes them.
+    fn pop(&mut self, limit: usize, now: Now) -> usize {
         self.batch.clear();
-        // A fair share of the batch for each queue.
-        let share = (BATCH / self.queues.len().max(1)).max(1);
+        // A fair share for each queue, and what the first leave for the last.
+        let share = (limit / self.queues.len().max(1)).max(1);
         for queue in &mut self.queues {
-            queue.pop_into(&mut self.batch, share);
+            let left = limit - self.batch.len();
+            queue.pop_into(&mut self.batch, share.min(left));
         }
         if self.batch.is_empty() {
             return 0;

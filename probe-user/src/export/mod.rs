@@ -30,5 +30,8 @@ pub use stats::{CollectorStats, DropReason, ErrorReason, ExportStats, NotReprese
 pub use stream::{Stream, StreamSettings, Tally};
 pub(crate) use text::known;
 pub use text::{FlowJson, TextFlow, write_utc};
-pub use transport::{Endpoint, Fate, Mechanism, Sent, Sink, SinkError, Tended, UdpSink, open};
+pub use transport::{
+    Endpoint, Fate, FileSink, Mechanism, SctpSink, Sent, SessionTiming, Sink, SinkError, TcpSink, Tended,
+    TlsSink, Trouble, UdpSink, open,
+};
 pub use url::{Biflow, CollectorUrl, ExportVersion, InterfaceNumbers, SamplingOptions, Transport, UrlError};

@@ -62,9 +62,10 @@ pub struct Stream {
 
 impl Stream {
     /// Domains for `interfaces` in this order; others get the next ids as they come.
+    /// The ring has `ring_octets`.
     #[must_use]
-    pub fn new(settings: StreamSettings, interfaces: &[u32], ring_datagrams: usize) -> Self {
-        let ring = DatagramRing::new(ring_datagrams, settings.encoder.largest_message());
+    pub fn new(settings: StreamSettings, interfaces: &[u32], ring_octets: usize) -> Self {
+        let ring = DatagramRing::with_octets(ring_octets, settings.encoder.largest_message());
         let mut stream = Self { settings, domains: Vec::new(), last_domain: 0, ring };
         for interface in interfaces {
             stream.find_domain(*interface);

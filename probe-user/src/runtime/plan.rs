@@ -6,7 +6,7 @@ use tracing::info;
 use crate::{
     cli::RunOptions,
     error::ProbeError,
-    export::ExporterOptions,
+    export::{DatagramRing, ExporterOptions},
     flow::{FlowRecord, FlowTable},
     kernel::{Sizing, possible_cpus},
 };
@@ -88,7 +88,7 @@ impl Plan {
     /// What each part takes.
     #[must_use]
     pub(super) fn parts(&self, streams: usize) -> Parts {
-        let ring = ExporterOptions::default().ring_datagrams * 1464;
+        let ring = DatagramRing::memory_octets(ExporterOptions::default().ring_of_stream(streams), 1464);
         Parts {
             kernel: self.sizing.octets(),
             flows: FlowTable::memory_octets(self.flows, self.sizing.details),

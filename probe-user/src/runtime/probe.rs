@@ -93,7 +93,10 @@ pub(crate) fn collectors(urls: &[String]) -> Result<Vec<OpenCollector>, ProbeErr
             return Err(ProbeError::usage(format!("collector {url} is given twice"))
                 .hint("name each collector once; every one gets every record"));
         }
-        let sink = open(&url).map_err(|error| ProbeError::host(error.to_string()))?;
+        let sink = open(&url).map_err(|error| match error.is_usage() {
+            true => ProbeError::usage(error.to_string()),
+            false => ProbeError::host(error.to_string()),
+        })?;
         collectors.push((url, sink));
     }
     Ok(collectors)
