@@ -17,7 +17,9 @@ use super::conclude::conclude;
 use crate::capture::{CaptureError, CaptureReader, Replay, Step};
 use crate::cli::{FlowOptions, ReplayOptions};
 use crate::error::ProbeError;
-use crate::export::{CollectorStats, DropReason, ExportStats, Exporter, ExporterOptions, NotRepresentable};
+use crate::export::{
+    CollectorStats, DropReason, ExportStats, Exporter, ExporterOptions, NotRepresentable, NotSelected,
+};
 use crate::flow::{EndReason, FlowTable, Moment, TableOptions, Timestamp};
 use crate::harvest::Outlet;
 use crate::queue;
@@ -86,6 +88,8 @@ impl Session {
             engine_type: options.export.engine_type,
             engine_id: options.export.engine_id,
             lossless: true,
+            policy: options.export.collector_policy.into(),
+            seed: runtime::random_seed()?,
             ..ExporterOptions::default()
         };
         let table = open_table(&options.flow)?;
@@ -222,8 +226,12 @@ fn collector_ledger(stats: &CollectorStats) -> CollectorLedger {
     let dropped = DropReason::ALL.map(|reason| (reason.name(), stats.dropped[reason as usize].get()));
     let not_representable =
         NotRepresentable::ALL.map(|reason| (reason.name(), stats.not_representable[reason as usize].get()));
+    let not_selected =
+        NotSelected::ALL.map(|reason| (reason.name(), stats.not_selected[reason as usize].get()));
     CollectorLedger {
         url: stats.url.clone(),
+        not_selected: Reasons::new(&not_selected),
+        paired: stats.paired.get(),
         offered: stats.offered.get(),
         records: stats.records.get(),
         datagrams: stats.datagrams.get(),

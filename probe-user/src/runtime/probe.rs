@@ -164,6 +164,8 @@ impl Probe {
                 engine_type: options.export.engine_type,
                 engine_id: options.export.engine_id,
                 interfaces: interfaces.indexes(),
+                policy: options.export.collector_policy.into(),
+                seed: random_seed()?,
                 ..ExporterOptions::default()
             },
             collectors,
