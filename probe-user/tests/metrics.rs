@@ -72,6 +72,7 @@ fn at_start() -> Snapshot {
         collectors: vec![Collector {
             url: "v5://192.0.2.10:2055".into(),
             dropped: Reasons::new(&[("queue", 0), ("send_error", 0)]),
+            not_selected: Reasons::new(&[("filtered", 0), ("sampled_out", 0)]),
             not_representable: Reasons::new(&[("ipv6", 0)]),
             errors: Reasons::new(&[("refused", 0)]),
             ..Collector::default()

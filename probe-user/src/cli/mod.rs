@@ -25,7 +25,8 @@ pub use options::{ExportOptions, FlowOptions, OutputOptions};
 pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
 pub use values::{
-    CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role, UdpListen, XdpMode,
+    CollectorPolicy, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role,
+    UdpListen, XdpMode,
 };
 
 /// The whole command line.

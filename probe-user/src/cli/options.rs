@@ -8,7 +8,7 @@ use probe_common::KEY_BASE_MASK;
 use serde::Serialize;
 
 use super::{
-    KeyField, PrintFormat, RecordFormat,
+    CollectorPolicy, KeyField, PrintFormat, RecordFormat,
     duration::{self, duration_within},
     parsers::{
         number_within, parse_collector, parse_sampling, parse_switch, serialize_display, serialize_path,
@@ -116,10 +116,20 @@ impl FlowOptions {
 #[command(next_help_heading = "Export")]
 #[serde(rename_all = "kebab-case")]
 pub struct ExportOptions {
-    /// Collector, as HOST[:PORT] or v5://HOST[:PORT][?key=value&…]; may be repeated, each gets every record
+    /// Collector, as HOST[:PORT] or v5://HOST[:PORT][?key=value&…]; may be repeated
     #[arg(long, value_name = "URL", env = "PROBE_COLLECTOR", value_delimiter = ' ',
           value_parser = parse_collector)]
     pub collector: Vec<String>,
+
+    /// How records are shared out among several collectors
+    #[arg(
+        long,
+        value_name = "POLICY",
+        env = "PROBE_COLLECTOR_POLICY",
+        value_enum,
+        default_value = "replicate"
+    )]
+    pub collector_policy: CollectorPolicy,
 
     /// Engine type in NetFlow v5 headers
     #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_TYPE", default_value = "0",

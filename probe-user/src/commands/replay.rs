@@ -19,7 +19,7 @@ use crate::cli::{FlowOptions, ReplayOptions};
 use crate::error::ProbeError;
 use crate::export::{
     CollectorStats, DropReason, ExportStats, Exporter, ExporterOptions, MeteringStatistics, NotRepresentable,
-    Told,
+    NotSelected, Told,
 };
 use crate::flow::{EndReason, ExpiryOptions, FlowTable, Moment, TableOptions, Timestamp};
 use crate::harvest::Outlet;
@@ -99,6 +99,8 @@ impl Session {
             domain: options.export.domain,
             lossless: true,
             told: told(&options.flow, &metering),
+            policy: options.export.collector_policy.into(),
+            seed: runtime::random_seed()?,
             ..ExporterOptions::default()
         };
         let table = open_table(&options.flow, options.flow.wants_details(printed))?;
@@ -262,8 +264,12 @@ fn collector_ledger(stats: &CollectorStats) -> CollectorLedger {
     let dropped = DropReason::ALL.map(|reason| (reason.name(), stats.dropped[reason as usize].get()));
     let not_representable =
         NotRepresentable::ALL.map(|reason| (reason.name(), stats.not_representable[reason as usize].get()));
+    let not_selected =
+        NotSelected::ALL.map(|reason| (reason.name(), stats.not_selected[reason as usize].get()));
     CollectorLedger {
         url: stats.url.clone(),
+        not_selected: Reasons::new(&not_selected),
+        paired: stats.paired.get(),
         offered: stats.offered.get(),
         records: stats.records.get(),
         datagrams: stats.datagrams.get(),

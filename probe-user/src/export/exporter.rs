@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use probe_common::HashSeed;
+
 use super::encode::{EncoderSettings, Now, Told};
 use super::pace::Urgency;
 use super::print::Printer;
-use super::select::Selection;
+use super::select::{CollectorPolicy, ConversationHash, Distributor, Selection};
 use super::sender::Sender;
-use super::stats::{ExportStats, NotRepresentable};
-use super::stream::{Stream, StreamSettings};
+use super::stats::ExportStats;
+use super::stream::{Stream, StreamSettings, Tally};
 use super::transport::{Endpoint, Sink};
 use super::url::CollectorUrl;
 use crate::flow::{FlowRecord, Timestamp};
@@ -65,6 +67,10 @@ pub struct ExporterOptions {
     pub lossless: bool,
     /// What options and headers tell.
     pub told: ToldSource,
+    /// How records are shared out among the collectors.
+    pub policy: CollectorPolicy,
+    /// Random, drawn at the start for the exporter alone: which flows are sampled and who gets which.
+    pub seed: HashSeed,
 }
 
 impl Default for ExporterOptions {
@@ -77,6 +83,8 @@ impl Default for ExporterOptions {
             ring_octets: RING_OCTETS,
             lossless: false,
             told: Arc::new(Told::default),
+            policy: CollectorPolicy::default(),
+            seed: HashSeed::new([0x9e37_79b9; 12], 0),
         }
     }
 }
@@ -116,6 +124,7 @@ pub struct Exporter {
     printer: Option<Printer>,
     streams: Vec<Stream>,
     senders: Vec<Sender>,
+    distributor: Distributor,
     stats: Arc<ExportStats>,
     told: Told,
     told_at: Option<Timestamp>,
@@ -151,8 +160,10 @@ impl StreamSettings {
         StreamSettings {
             encoder,
             selection: Selection { filter: collector.filter.clone(), sampling: collector.sampling },
-            // A session has its own templates and sequence.
-            owner: collector.transport.has_sessions().then_some(owner),
+            conversations: ConversationHash::new(options.seed),
+            // A session has its own templates and sequence, a share of the records as well.
+            owner: (collector.transport.has_sessions() || options.policy != CollectorPolicy::Replicate)
+                .then_some(owner),
         }
     }
 }
@@ -181,7 +192,10 @@ impl Exporter {
         let ring = options.ring_of_stream(settings.len());
         let streams =
             settings.into_iter().map(|settings| Stream::new(settings, &options.interfaces, ring)).collect();
+        let distributor =
+            Distributor::new(options.policy, senders.len(), ConversationHash::new(options.seed));
         Self {
+            distributor,
             options,
             queues,
             batch: Vec::with_capacity(BATCH),
@@ -240,9 +254,10 @@ impl Exporter {
         let mut progress = Progress::default();
         for _ in 0..ROUNDS {
             let popped = self.pop(self.room(urgency), now);
+            let released = self.release(urgency, now, false);
             progress.popped += popped;
             progress.sent += self.send(urgency, now);
-            if popped == 0 {
+            if popped + released == 0 {
                 break;
             }
         }
@@ -261,11 +276,14 @@ impl Exporter {
         let mut progress = Progress::default();
         loop {
             let popped = self.pop(if over { BATCH } else { self.room(urgency) }, now);
+            // What is still in the queues may be the other direction of what waits for it.
+            let all = self.queued() == 0;
+            let released = self.release(if over { Urgency::Pressure } else { urgency }, now, all);
             progress.popped += popped;
             if !over {
                 progress.sent += self.send(urgency, now);
             }
-            if popped == 0 {
+            if popped + released == 0 {
                 break;
             }
         }
@@ -293,6 +311,15 @@ impl Exporter {
                 stream.refresh();
             }
         }
+        let up = self.senders.iter().map(|sender| sender.sink.is_up());
+        if let Some(handover) = self.distributor.tend(up, now.at) {
+            let url = |collector: usize| self.stats.collectors.get(collector).map(|stats| stats.url.as_str());
+            tracing::warn!(
+                "records go to {} from now on, no longer to {}",
+                url(handover.to).unwrap_or_default(),
+                url(handover.from).unwrap_or_default(),
+            );
+        }
         if self.told_at.is_none_or(|before| now.at.since(before) >= TOLD_EVERY) {
             self.told_at = Some(now.at);
             self.told = (self.options.told)();
@@ -307,28 +334,58 @@ impl Exporter {
         }
     }
 
-    /// Records that may be encoded now: as many as the quickest collector of each stream has room for, or every
-    /// one if nothing may be lost. Under pressure a collector that lags behind loses messages instead, and one
-    /// that is not there holds up nobody.
+    /// Records that may be encoded now, in every stream that gets part of them.
     fn room(&self, urgency: Urgency) -> usize {
+        let serves = |stream: &Stream| stream.settings().owner.is_none_or(|it| self.distributor.serves(it));
+        let serving = (0..self.streams.len()).filter(|index| serves(&self.streams[*index]));
+        serving.map(|index| self.room_of(index, urgency)).min().unwrap_or(BATCH)
+    }
+
+    /// Records, at most a batch, that a stream may encode now: as many as its quickest collector has room for,
+    /// or every one if nothing may be lost. Under pressure a collector that lags behind loses messages
+    /// instead, and one that is not there holds up nobody.
+    fn room_of(&self, index: usize, urgency: Urgency) -> usize {
         if urgency == Urgency::Pressure {
             return BATCH;
         }
-        let rooms = self.streams.iter().enumerate().map(|(index, stream)| {
-            let ring = stream.ring();
-            let senders = self.senders.iter().filter(|sender| sender.stream == index);
-            let octets = if self.options.lossless {
-                senders.map(|sender| sender.room(ring)).min()
-            } else {
-                senders.filter(|sender| sender.sink.is_connected()).map(|sender| sender.room(ring)).max()
-            };
-            let Some(octets) = octets.and_then(|octets| usize::try_from(octets).ok()) else { return BATCH };
-            let message = stream.settings().encoder.largest_message().max(1);
-            // Every domain may have a message that is nearly full; with very many domains not all of them have.
-            let open = (stream.domains() * message).min(octets / 2);
-            (octets - open) / message.min(MAX_RECORD)
-        });
-        rooms.min().unwrap_or(BATCH).min(BATCH)
+        let stream = &self.streams[index];
+        let ring = stream.ring();
+        let senders = self.senders.iter().filter(|sender| sender.stream == index);
+        let octets = if self.options.lossless {
+            senders.map(|sender| sender.room(ring)).min()
+        } else {
+            senders.filter(|sender| sender.sink.is_connected()).map(|sender| sender.room(ring)).max()
+        };
+        let Some(octets) = octets.and_then(|octets| usize::try_from(octets).ok()) else { return BATCH };
+        let message = stream.settings().encoder.largest_message().max(1);
+        // Every domain may have a message that is nearly full; with very many domains not all of them have.
+        let open = (stream.domains() * message).min(octets / 2);
+        ((octets - open) / message.min(MAX_RECORD)).min(BATCH)
+    }
+
+    /// Lets records go that have waited for their other direction: a batch of each stream, where there is
+    /// room. Returns how many.
+    fn release(&mut self, urgency: Urgency, now: Now, all: bool) -> usize {
+        let mut sum = 0;
+        for index in 0..self.streams.len() {
+            if self.streams[index].held_records() == 0 {
+                continue;
+            }
+            let room = self.room_of(index, urgency);
+            let (released, tally) = self.streams[index].release(now, all, room);
+            self.stats.split_records.add(tally.split);
+            self.account(index, &tally);
+            sum += released;
+        }
+        sum
+    }
+
+    /// Counts for the collectors of a stream what became of records.
+    fn account(&self, index: usize, tally: &Tally) {
+        let senders = self.senders.iter().zip(&self.stats.collectors);
+        for (_, collector) in senders.filter(|(sender, _)| sender.stream == index) {
+            collector.count(tally);
+        }
     }
 
     /// Takes up to `limit` records from the queues, prints and encodes them.
@@ -350,19 +407,15 @@ impl Exporter {
         if let Some(printer) = &mut self.printer {
             printer.print(&self.batch);
         }
-        for (index, stream) in self.streams.iter_mut().enumerate() {
-            let tally = stream.encode(&self.batch, now);
-            if index == 0 {
-                // The split depends on the records alone.
-                stats.split_records.add(tally.split);
-            }
-            let senders = self.senders.iter().zip(&stats.collectors);
-            for (_, collector) in senders.filter(|(sender, _)| sender.stream == index) {
-                collector.offered.add(tally.offered);
-                collector.not_representable[NotRepresentable::Ipv6 as usize].add(tally.ipv6);
-                collector.not_representable[NotRepresentable::Counter as usize].add(tally.counter);
-            }
+        self.distributor.assign(&self.batch);
+        let mut split = 0;
+        for index in 0..self.streams.len() {
+            let tally = self.streams[index].offer(&self.batch, &self.distributor, now);
+            // Of copies of a record one counts: how it is split depends on it alone.
+            split = if self.distributor.replicates() { tally.split.max(split) } else { tally.split + split };
+            self.account(index, &tally);
         }
+        self.stats.split_records.add(split);
         self.batch.len()
     }
 
@@ -390,8 +443,10 @@ impl Exporter {
         for (sender, stats) in self.senders.iter().zip(&self.stats.collectors) {
             let stream = &self.streams[sender.stream];
             let records = sender.records_waiting(stream.ring()) + stream.open_records();
-            waiting += records;
+            let held = stream.held_records();
+            waiting += records + held;
             stats.waiting.set(records);
+            stats.held.set(held);
             stats.sequence.set(stream.sequence());
         }
         let adjusted: Vec<_> = self.streams.iter().map(Stream::adjusted).collect();

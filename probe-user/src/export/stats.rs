@@ -3,9 +3,12 @@
 //!
 //! For every collector, once the exporter is idle: `offered = records + dropped + not_representable`, in
 //! records as they stand on the wire (a flow split in three is three). While it works, the rest is
-//! `waiting`.
+//! `waiting`. Of the records that the exporter took, each collector has `not_selected + offered + paired +
+//! held`, less what splitting added.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{select::NotSelected, stream::Tally};
 
 /// A counter with one writer, or a gauge.
 #[derive(Default, Debug)]
@@ -151,6 +154,12 @@ impl ErrorReason {
 pub struct CollectorStats {
     /// Canonical URL, the label.
     pub url: String,
+    /// Flow records that are not for it, by [`NotSelected`].
+    pub not_selected: [Count; NotSelected::ALL.len()],
+    /// Flow records that went into the record of the opposite direction.
+    pub paired: Count,
+    /// Flow records that wait for the opposite direction.
+    pub held: Count,
     /// Records that were to be sent.
     pub offered: Count,
     /// Records in messages that the kernel took; over TCP and TLS, that the collector's kernel acknowledged.
@@ -175,6 +184,9 @@ impl CollectorStats {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
+            not_selected: Default::default(),
+            paired: Count::default(),
+            held: Count::default(),
             offered: Count::default(),
             records: Count::default(),
             datagrams: Count::default(),
@@ -185,6 +197,16 @@ impl CollectorStats {
             errors: Default::default(),
             sequence: Count::default(),
         }
+    }
+
+    /// Counts what became of records on their way through the stream.
+    pub(super) fn count(&self, tally: &Tally) {
+        let Tally { offered, ipv6, counter, split: _, paired, not_selected } = tally;
+        self.offered.add(*offered);
+        self.not_representable[NotRepresentable::Ipv6 as usize].add(*ipv6);
+        self.not_representable[NotRepresentable::Counter as usize].add(*counter);
+        self.paired.add(*paired);
+        self.not_selected.iter().zip(not_selected).for_each(|(count, amount)| count.add(*amount));
     }
 
     /// Records that were offered and are not accounted for; 0 while the exporter rests.

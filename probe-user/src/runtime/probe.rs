@@ -188,6 +188,8 @@ impl Probe {
                     &flow_options,
                     harvester.sampling_now(),
                 ),
+                policy: options.export.collector_policy.into(),
+                seed: random_seed()?,
                 ..ExporterOptions::default()
             },
             collectors,

@@ -28,6 +28,8 @@ fn balanced() -> Ledger {
         flows: FlowLedger { created: 50, live: 8, expired: Reasons::expired(&[20, 2, 10, 10, 0]) },
         collectors: vec![CollectorLedger {
             url: "v5://192.0.2.10:2055".into(),
+            not_selected: Reasons::new(&[("filtered", 7), ("elsewhere", 0)]),
+            paired: 3,
             offered: 42,
             records: 30,
             datagrams: 2,
@@ -98,7 +100,7 @@ fn the_json_has_the_agreed_shape() {
     );
     assert_eq!(
         json["collectors"],
-        json!([{"url": "v5://192.0.2.10:2055", "offered": 42, "records": 30, "datagrams": 2,
+        json!([{"url": "v5://192.0.2.10:2055", "not_selected": {"filtered": 7, "elsewhere": 0}, "paired": 3, "offered": 42, "records": 30, "datagrams": 2,
                 "dropped": {"queue": 2, "send_error": 0}, "not_representable": {"ipv6": 10}}])
     );
     assert_eq!(json["balanced"], json!(true));

@@ -221,6 +221,20 @@ impl Snapshot {
     }
 
     fn encode_collectors(&self, to: &mut Encoder) {
+        to.family(
+            "flowprobe_export_not_selected_records_total",
+            Kind::Counter,
+            "Records that are not for the collector, by why: its filter, its sampling, the policy",
+        );
+        self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.not_selected));
+        to.family(
+            "flowprobe_export_paired_records_total",
+            Kind::Counter,
+            "Records that went into the record of the opposite direction",
+        );
+        self.per_collector(to, |to, collector, url| {
+            to.sample(&[url], collector.paired);
+        });
         to.family("flowprobe_export_records_total", Kind::Counter, "Records sent");
         self.per_collector(to, |to, collector, url| {
             to.sample(&[url], collector.records);
@@ -239,7 +253,11 @@ impl Snapshot {
         self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.not_representable));
         to.family("flowprobe_export_errors_total", Kind::Counter, "Failed attempts to send, by why");
         self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.errors));
-        to.family("flowprobe_export_waiting_records", Kind::Gauge, "Records encoded and not yet sent");
+        to.family(
+            "flowprobe_export_waiting_records",
+            Kind::Gauge,
+            "Records encoded and not yet sent, or waiting for the opposite direction",
+        );
         self.per_collector(to, |to, collector, url| {
             to.sample(&[url], collector.waiting_records);
         });

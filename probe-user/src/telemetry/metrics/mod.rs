@@ -129,6 +129,10 @@ impl Default for Overload {
 pub struct Collector {
     /// Its canonical URL.
     pub url: String,
+    /// Flow records that are not for it.
+    pub not_selected: Reasons,
+    /// Flow records that went into the record of the opposite direction.
+    pub paired: u64,
     /// Records sent.
     pub records: u64,
     /// Datagrams sent.
