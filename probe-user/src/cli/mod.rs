@@ -26,7 +26,7 @@ pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
 pub use values::{
     CollectorPolicy, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role,
-    UdpListen, XdpMode,
+    XdpMode,
 };
 
 /// The whole command line.

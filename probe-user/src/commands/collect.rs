@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::{
     cli::{CollectFormat, CollectOptions},
-    collect::{CollectError, Collector, CollectorOptions, OutputFormat},
+    collect::{CollectError, Collector, CollectorOptions, OutputFormat, TlsFiles, Transport},
     error::ProbeError,
     runtime::{self, Signals},
     telemetry::log,
@@ -32,14 +32,32 @@ pub fn collect(options: &CollectOptions) -> Result<(), ProbeError> {
         CollectFormat::Json => OutputFormat::Json,
         CollectFormat::Csv => OutputFormat::Csv,
     };
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificates), Some(key)) => Some(TlsFiles {
+            certificates: certificates.clone(),
+            key: key.clone(),
+            authorities: options.tls_ca.clone(),
+        }),
+        _ => None,
+    };
+    if let Some(url) = options.listen.iter().find(|url| url.transport == Transport::Tls)
+        && tls.is_none()
+    {
+        let message = format!("cannot listen on {url} without a certificate");
+        return Err(ProbeError::usage(message).hint("give --tls-cert and --tls-key"));
+    }
     let options = CollectorOptions {
-        listen: options.listen.0,
+        listen: options.listen.clone(),
+        tls,
         format,
+        show_options: options.options,
         count: options.count,
         idle_exit: options.idle_exit,
     };
     let mut collector = Collector::bind(options, Box::new(io::stdout())).map_err(failed)?;
-    info!("listening on udp://{}", collector.local_addr());
+    for url in collector.listens() {
+        info!("listening on {url}");
+    }
     while !signals.stop() && !collector.step(runtime::now().now, WAIT).map_err(failed)?.finished {}
     let mut stderr = io::stderr().lock();
     // With standard error closed, the records on standard output must do.
@@ -49,6 +67,7 @@ pub fn collect(options: &CollectOptions) -> Result<(), ProbeError> {
 
 fn failed(error: CollectError) -> ProbeError {
     match error {
+        CollectError::Tls(_) => ProbeError::usage(error.to_string()),
         CollectError::Listen { .. } => ProbeError::host(error.to_string()),
         _ => ProbeError::run(error.to_string()),
     }
