@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Options of `probe collect`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -18,12 +18,30 @@ pub enum CollectFormat {
     Csv,
 }
 
+/// What kind of files received records are written to.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileFormat {
+    /// One JSON object a line and flow
+    Json,
+    /// IPFIX messages as they came, each file with the templates it needs (RFC 5655)
+    Ipfix,
+    /// Columns, in directories by day and hour of the flows' ends
+    Parquet,
+}
+
+/// Whole seconds from one second to a day, so that names with seconds tell files apart.
+fn parse_rotation(text: &str) -> Result<Duration, String> {
+    let rotation = duration_within(Duration::from_secs(1)..=Duration::from_secs(86_400))(text)?;
+    if rotation.subsec_nanos() == 0 { Ok(rotation) } else { Err("allowed are whole seconds".into()) }
+}
+
 /// Options of `probe collect`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  \
     probe collect                                                  show what arrives on port 2055\n  \
     probe collect --listen udp://127.0.0.1:9995 --format json      as JSON, on another port\n  \
-    probe collect --format csv --idle-exit 5s > flows.csv          end 5 s after the last datagram\n\n\
+    probe collect --format csv --idle-exit 5s > flows.csv          end 5 s after the last datagram\n  \
+    probe collect --write /var/lib/flows --rotate 5m --write-format parquet\n\n\
     A summary (datagrams, records, flows missed, malformed) goes to standard error at the end.")]
 pub struct CollectOptions {
     /// Where to receive datagrams; port 0 takes a free one and logs it
@@ -47,6 +65,25 @@ pub struct CollectOptions {
     #[arg(long, value_name = "DURATION", env = "PROBE_IDLE_EXIT",
           value_parser = duration_within(Duration::from_millis(10)..=Duration::from_secs(365 * 86_400)))]
     pub idle_exit: Option<Duration>,
+
+    /// Write what is received into files in this directory
+    #[arg(long, value_name = "DIR", env = "PROBE_WRITE")]
+    pub write: Option<PathBuf>,
+
+    /// Begin new files at each multiple of this time, by the wall clock in UTC (whole seconds)
+    #[arg(long, value_name = "DURATION", env = "PROBE_ROTATE", default_value = "5m", value_parser = parse_rotation)]
+    pub rotate: Duration,
+
+    /// What kinds of files to write; separate several with commas
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "PROBE_WRITE_FORMAT",
+        value_enum,
+        default_value = "json",
+        value_delimiter = ','
+    )]
+    pub write_format: Vec<FileFormat>,
 
     #[command(flatten)]
     pub log: LogOptions,

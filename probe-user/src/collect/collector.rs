@@ -13,9 +13,10 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::netflow_v5_decode::{Malformed, decode};
+use super::netflow_v5_decode::{Malformed, decode, received};
 use super::output::{OutputFormat, write_header, write_record};
 use super::sequence::SequenceTable;
+use super::write::{RecordWriter, WriteTotals};
 use crate::flow::Timestamp;
 
 /// Room for half a second of 2 M flows a second.
@@ -106,6 +107,9 @@ pub struct Collector {
     sequences: SequenceTable,
     heard: Option<Timestamp>,
     complained: bool,
+    files: Option<RecordWriter>,
+    /// Unix time in nanoseconds, for the files.
+    unix_ns: u64,
 }
 
 impl Collector {
@@ -134,7 +138,27 @@ impl Collector {
             sequences: SequenceTable::default(),
             heard: None,
             complained: false,
+            files: None,
+            unix_ns: 0,
         })
+    }
+
+    /// From now on, writes what is received into files as well.
+    pub fn write_files(&mut self, writer: RecordWriter) {
+        self.files = Some(writer);
+    }
+
+    /// Tells what time it is, in nanoseconds of Unix time, before each step: files end by the wall clock.
+    pub fn turn_files(&mut self, unix_ns: u64) {
+        self.unix_ns = unix_ns;
+        if let Some(files) = &mut self.files {
+            files.step(unix_ns);
+        }
+    }
+
+    /// Ends the files, if any, and says what is in them.
+    pub fn finish_files(&mut self, unix_ns: u64) -> Option<WriteTotals> {
+        self.files.take().map(|files| files.finish(unix_ns))
     }
 
     /// Where it listens.
@@ -219,6 +243,9 @@ impl Collector {
                 break;
             }
             self.totals.datagrams += 1;
+            if let Some(files) = &mut self.files {
+                files.message(*address, datagram, self.unix_ns);
+            }
             let (header, records) = match decode(datagram) {
                 Ok(decoded) => decoded,
                 Err(malformed) => {
@@ -243,6 +270,9 @@ impl Collector {
                 self.totals.records += 1;
                 self.totals.packets += u64::from(record.packets);
                 self.totals.octets += u64::from(record.octets);
+                if let Some(files) = &mut self.files {
+                    files.record(&received(*address, &header, &record), self.unix_ns);
+                }
                 write_record(&mut self.out, self.options.format, &record)?;
             }
         }

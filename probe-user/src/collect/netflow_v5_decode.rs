@@ -6,7 +6,10 @@
 //! exporters also write records a little after their header; up to 100 s ahead is taken for that (as
 //! nfdump does), more for a wrap.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::{Received, RecordKind};
+use crate::element::{ElementId, Value};
 
 /// Octets of the header.
 const HEADER_LEN: usize = 24;
@@ -194,6 +197,47 @@ fn be16<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
 
 fn be32<const N: usize>(octets: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+}
+
+/// A record in IANA's elements; what version 5 sends as 0 for "not known" is left out.
+#[must_use]
+pub(super) fn received(exporter: Option<SocketAddr>, header: &Header, record: &Record) -> Received {
+    let number = |id, value: u64| Some((ElementId::iana(id), Value::Unsigned(value)));
+    let if_known = |id, value: u64| number(id, value).filter(|_| value != 0);
+    let address = |id, value: Ipv4Addr| Some((ElementId::iana(id), Value::Ipv4(value)));
+    let time = |id, ms: u64| Some((ElementId::iana(id), Value::Time(ms * 1_000_000)));
+    let icmp = record.protocol == 1;
+    let port = |port: u16| if icmp { 0 } else { port.into() };
+    let elements = [
+        address(8, record.source),
+        address(12, record.destination),
+        number(7, port(record.source_port)),
+        number(11, port(record.destination_port)),
+        number(4, record.protocol.into()),
+        number(5, record.tos.into()),
+        if_known(10, record.input.into()),
+        if_known(14, record.output.into()),
+        number(2, record.packets.into()),
+        number(1, record.octets.into()),
+        number(6, record.tcp_flags.into()),
+        time(152, record.start_ms),
+        time(153, record.end_ms),
+        number(32, record.destination_port.into()).filter(|_| icmp),
+        if_known(16, record.source_as.into()),
+        if_known(17, record.destination_as.into()),
+        if_known(9, record.source_mask.into()),
+        if_known(13, record.destination_mask.into()),
+        address(15, record.next_hop).filter(|_| !record.next_hop.is_unspecified()),
+    ];
+    Received {
+        exporter,
+        version: 5,
+        domain: u32::from(header.engine_type) << 8 | u32::from(header.engine_id),
+        template: 0,
+        exported_ns: header.unix_ms * 1_000_000,
+        kind: RecordKind::Flow,
+        elements: elements.into_iter().flatten().collect(),
+    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,13 @@ use std::{
 use tracing::info;
 
 use crate::{
-    cli::{CollectFormat, CollectOptions},
-    collect::{CollectError, Collector, CollectorOptions, OutputFormat},
+    cli::{CollectFormat, CollectOptions, FileFormat},
+    collect::{
+        CollectError, Collector, CollectorOptions, OutputFormat,
+        write::{RecordWriter, WriteFormat, WriteOptions},
+    },
     error::ProbeError,
+    flow::Moment,
     runtime::{self, Signals},
     telemetry::log,
 };
@@ -32,6 +36,11 @@ pub fn collect(options: &CollectOptions) -> Result<(), ProbeError> {
         CollectFormat::Json => OutputFormat::Json,
         CollectFormat::Csv => OutputFormat::Csv,
     };
+    let files = options.write.as_ref().map(|directory| WriteOptions {
+        directory: directory.clone(),
+        rotate: options.rotate,
+        formats: options.write_format.iter().copied().map(write_format).collect(),
+    });
     let options = CollectorOptions {
         listen: options.listen.0,
         format,
@@ -39,12 +48,45 @@ pub fn collect(options: &CollectOptions) -> Result<(), ProbeError> {
         idle_exit: options.idle_exit,
     };
     let mut collector = Collector::bind(options, Box::new(io::stdout())).map_err(failed)?;
+    if let Some(files) = &files {
+        let writer = RecordWriter::open(files.clone(), unix_ns())
+            .map_err(|error| ProbeError::host(error.to_string()))?;
+        collector.write_files(writer);
+    }
     info!("listening on udp://{}", collector.local_addr());
-    while !signals.stop() && !collector.step(runtime::now().now, WAIT).map_err(failed)?.finished {}
+    let ended = loop {
+        if signals.stop() {
+            break Ok(());
+        }
+        collector.turn_files(unix_ns());
+        match collector.step(runtime::now().now, WAIT) {
+            Ok(progress) if progress.finished => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(failed(error)),
+        }
+    };
+    // Whatever ended it, what was received is in complete files.
+    let written = collector.finish_files(unix_ns());
     let mut stderr = io::stderr().lock();
     // With standard error closed, the records on standard output must do.
     collector.summarize(&mut stderr).and_then(|()| stderr.flush()).ok();
-    Ok(())
+    if let (Some(files), Some(written)) = (files, written) {
+        written.summarize(&files.formats, &mut stderr).and_then(|()| stderr.flush()).ok();
+    }
+    ended
+}
+
+fn unix_ns() -> u64 {
+    let Moment { now, wall } = runtime::now();
+    wall.unix_ns(now)
+}
+
+fn write_format(format: FileFormat) -> WriteFormat {
+    match format {
+        FileFormat::Json => WriteFormat::Json,
+        FileFormat::Ipfix => WriteFormat::Ipfix,
+        FileFormat::Parquet => WriteFormat::Parquet,
+    }
 }
 
 fn failed(error: CollectError) -> ProbeError {

@@ -166,12 +166,6 @@ pub(super) fn place(id: ElementId) -> Option<usize> {
     (place != NO_COLUMN).then_some(usize::from(place))
 }
 
-/// The name of an element that has a column to itself.
-pub(super) fn name(id: ElementId) -> Option<&'static str> {
-    let column = COLUMNS[place(id)?];
-    (column.elements.first() == Some(&id.id)).then_some(column.name)
-}
-
 /// The schema, as text.
 pub(super) fn schema() -> String {
     let fields: String = COLUMNS
@@ -182,4 +176,36 @@ pub(super) fn schema() -> String {
         })
         .collect();
     format!("message flows {{ {fields}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::name;
+
+    #[test]
+    fn columns_have_the_names_of_their_first_elements() {
+        for (at, column) in COLUMNS.iter().enumerate() {
+            if let Some(first) = column.elements.first() {
+                assert_eq!(name(ElementId::iana(*first)), column.name);
+            }
+            for element in column.elements {
+                assert_eq!(place(ElementId::iana(*element)), Some(at), "{}", column.name);
+            }
+        }
+        assert_eq!(place(ElementId::reverse(1)), None);
+        assert_eq!(place(ElementId::iana(u16::MAX)), None);
+        for (at, name) in [
+            (EXPORTER_IPV4, "exporterIPv4Address"),
+            (EXPORTER_IPV6, "exporterIPv6Address"),
+            (EXPORTER_PORT, "exporterTransportPort"),
+            (DOMAIN, "observationDomainId"),
+            (PROTOCOL_VERSION, "exportProtocolVersion"),
+            (START, "flowStartMilliseconds"),
+            (END, "flowEndMilliseconds"),
+            (OTHER, "other"),
+        ] {
+            assert_eq!(COLUMNS[at].name, name);
+        }
+    }
 }

@@ -140,10 +140,12 @@ pub(super) fn remove_stale(base: &Path) -> io::Result<(u64, u64)> {
             let kind = entry.file_type()?;
             if kind.is_dir() && (name.starts_with("date=") || name.starts_with("hour=")) {
                 directories.push(entry.path());
-            } else if kind.is_file() && name.starts_with(".flows-") && name.ends_with(".tmp") {
-                if let Some(octets) = remove_if_stale(&entry.path()) {
-                    removed = (removed.0 + 1, removed.1 + octets);
-                }
+            } else if kind.is_file()
+                && name.starts_with(".flows-")
+                && name.ends_with(".tmp")
+                && let Some(octets) = remove_if_stale(&entry.path())
+            {
+                removed = (removed.0 + 1, removed.1 + octets);
             }
         }
     }

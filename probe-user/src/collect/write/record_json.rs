@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Elements as JSON.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde_json::{Map, Number, Value as Json};
 
-use super::columns;
 use crate::collect::Received;
-use crate::element::{ElementId, Value};
+use crate::element::{DataType, ElementId, Value, lookup, name};
 
 const EXPORTER_PORT: &str = "exporterTransportPort";
 
@@ -31,7 +29,7 @@ pub(super) fn object<'a>(elements: impl Iterator<Item = (ElementId, &'a Value)>)
     let mut object = Map::new();
     for (id, value) in elements {
         let name = name(id);
-        let value = json(&name, value);
+        let value = json(id, value);
         match object.get_mut(&*name) {
             None => drop(object.insert(name.into_owned(), value)),
             Some(Json::Array(values)) => values.push(value),
@@ -41,14 +39,7 @@ pub(super) fn object<'a>(elements: impl Iterator<Item = (ElementId, &'a Value)>)
     object
 }
 
-fn name(id: ElementId) -> Cow<'static, str> {
-    match columns::name(id) {
-        Some(name) => name.into(),
-        None => format!("enterprise{}id{}", id.enterprise, id.id).into(),
-    }
-}
-
-fn json(name: &str, value: &Value) -> Json {
+fn json(id: ElementId, value: &Value) -> Json {
     match value {
         Value::Unsigned(number) => (*number).into(),
         Value::Signed(number) => (*number).into(),
@@ -57,7 +48,7 @@ fn json(name: &str, value: &Value) -> Json {
         Value::Mac(octets) => mac(octets).into(),
         Value::Ipv4(address) => address.to_string().into(),
         Value::Ipv6(address) => address.to_string().into(),
-        Value::Time(ns) => time(name, *ns).into(),
+        Value::Time(ns) => time(id, *ns).into(),
         Value::String(text) => text.as_str().into(),
         Value::Octets(octets) => hex(octets).into(),
         Value::List(entries) => entries
@@ -67,13 +58,12 @@ fn json(name: &str, value: &Value) -> Json {
     }
 }
 
-/// In the unit that the element's name ends with.
-fn time(name: &str, ns: u64) -> u64 {
-    match name {
-        _ if name.ends_with("Nanoseconds") => ns,
-        _ if name.ends_with("Microseconds") => ns / 1_000,
-        _ if name.ends_with("Milliseconds") => ns / 1_000_000,
-        _ if name.ends_with("Seconds") => ns / 1_000_000_000,
+/// In the unit of its type.
+fn time(id: ElementId, ns: u64) -> u64 {
+    match lookup(id).map(|element| element.data_type) {
+        Some(DataType::DateTimeNanoseconds) => ns,
+        Some(DataType::DateTimeMicroseconds) => ns / 1_000,
+        Some(DataType::DateTimeSeconds) => ns / 1_000_000_000,
         _ => ns / 1_000_000,
     }
 }
