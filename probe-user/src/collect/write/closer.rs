@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 use super::part_file::PartFile;
 use super::{Unwritten, WriteFormat, WriteTotals};
 
-/// Files on their way to the disk. Whoever has one more waits.
-const QUEUE: usize = 64;
+/// Files on their way to the disk, at least those of one interval. Whoever has one more waits.
+const QUEUE: usize = 256;
 
 /// A file to which nothing will be added.
 pub(super) struct Complete {

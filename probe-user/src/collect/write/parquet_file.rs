@@ -21,10 +21,24 @@ use super::record_json::{hex, mac, object};
 use crate::collect::Received;
 use crate::element::{ElementId, Value};
 
-/// Rows of a row group.
-const GROUP_ROWS: usize = 64 << 10;
-/// Octets of text of a row group: what `other` may take, mostly.
-const GROUP_TEXT: usize = 16 << 20;
+/// How large a file gets. Its rows are in memory until their row group is written, and what its footer says of
+/// each row group until the end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Rows of a row group.
+    pub(super) rows: usize,
+    /// Octets of text of a row group: what `other` may take, mostly.
+    pub(super) text: usize,
+    /// Row groups of a file.
+    pub(super) groups: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows: 64 << 10, text: 16 << 20, groups: 256 }
+    }
+}
+
 /// flowEndSysUpTime and flowStartSysUpTime: the same times, in another form.
 const UPTIMES: [ElementId; 2] = [ElementId::iana(21), ElementId::iana(22)];
 
@@ -55,13 +69,15 @@ pub(super) struct ParquetFile {
     part: PartFile,
     writer: SerializedFileWriter<File>,
     columns: Vec<ColumnCells>,
+    limits: Limits,
     rows: usize,
     text: usize,
+    groups: usize,
     records: u64,
 }
 
 impl ParquetFile {
-    pub(super) fn new(mut part: PartFile) -> Result<Self> {
+    pub(super) fn new(mut part: PartFile, limits: Limits) -> Result<Self> {
         let schema = Arc::new(parse_message_type(&columns::schema())?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
@@ -70,12 +86,17 @@ impl ParquetFile {
         let file = part.file().try_clone()?;
         let writer = SerializedFileWriter::new(file, schema, Arc::new(properties))?;
         let columns = COLUMNS.iter().map(ColumnCells::new).collect();
-        Ok(Self { part, writer, columns, rows: 0, text: 0, records: 0 })
+        Ok(Self { part, writer, columns, limits, rows: 0, text: 0, groups: 0, records: 0 })
     }
 
     /// Rows so far: what is lost if the file cannot be finished.
     pub(super) fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Whether it has to be finished, and another one begun.
+    pub(super) fn is_full(&self) -> bool {
+        self.groups >= self.limits.groups
     }
 
     /// Adds a row. After an error the file is of no use.
@@ -109,7 +130,11 @@ impl ParquetFile {
         }
         self.rows += 1;
         self.records += 1;
-        if self.rows == GROUP_ROWS || self.text >= GROUP_TEXT { self.write_group() } else { Ok(()) }
+        if self.rows >= self.limits.rows || self.text >= self.limits.text {
+            self.write_group()
+        } else {
+            Ok(())
+        }
     }
 
     fn write_group(&mut self) -> Result<()> {
@@ -122,6 +147,7 @@ impl ParquetFile {
         }
         group.close()?;
         (self.rows, self.text) = (0, 0);
+        self.groups += 1;
         Ok(())
     }
 

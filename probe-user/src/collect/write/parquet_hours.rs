@@ -10,7 +10,7 @@
 //! bounds the open files. The times in the record stay as they are.
 
 use super::Unwritten;
-use super::parquet_file::ParquetFile;
+use super::parquet_file::{Limits, ParquetFile};
 use super::rotation::{Hour, Interval};
 use super::shelf::Shelf;
 use crate::collect::{Received, RecordKind};
@@ -25,11 +25,12 @@ const HOURS_AFTER: u64 = 1;
 pub(super) struct ParquetHours {
     shelf: Shelf,
     files: Vec<(Hour, ParquetFile)>,
+    limits: Limits,
 }
 
 impl ParquetHours {
     pub(super) fn new(shelf: Shelf) -> Self {
-        Self { shelf, files: Vec::new() }
+        Self { shelf, files: Vec::new(), limits: Limits::default() }
     }
 
     pub(super) fn write(&mut self, record: &Received, now_ns: u64) {
@@ -46,7 +47,7 @@ impl ParquetHours {
             None => {
                 self.close_out_of_reach(now_ns);
                 let file = self.shelf.open(&hour.partition());
-                match file.map_err(Into::into).and_then(ParquetFile::new) {
+                match file.map_err(Into::into).and_then(|part| ParquetFile::new(part, self.limits)) {
                     Ok(file) => self.files.push((hour, file)),
                     Err(error) => return self.shelf.failed(now_ns, 1, &error),
                 }
@@ -57,6 +58,9 @@ impl ParquetHours {
             // Without its footer the whole file is of no use.
             let (_, file) = self.files.swap_remove(index);
             self.shelf.failed(now_ns, file.records(), &error);
+        } else if self.files[index].1.is_full() {
+            let (_, file) = self.files.swap_remove(index);
+            self.finish(file, now_ns);
         }
     }
 
@@ -95,4 +99,48 @@ fn hour(record: &Received, now_ns: u64) -> Hour {
 fn is_near(hour: Hour, now_ns: u64) -> bool {
     let now = Hour::of(now_ns).0;
     (now.saturating_sub(HOURS_BEFORE)..=now + HOURS_AFTER).contains(&hour.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::collect::write::WriteFormat;
+    use crate::collect::write::closer::{Closer, SharedTotals};
+
+    #[test]
+    fn a_file_has_so_many_row_groups_and_then_comes_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let totals = SharedTotals::default();
+        let closer = Arc::new(Closer::start(totals.clone()).unwrap());
+        let interval = Interval::around(0, Duration::from_secs(300));
+        let shelf =
+            Shelf::new(WriteFormat::Parquet, directory.path().to_owned(), interval, closer, totals.clone());
+        let mut hours = ParquetHours::new(shelf);
+        hours.limits = Limits { rows: 10, text: 1000, groups: 3 };
+        let mut record = Received {
+            exporter: None,
+            version: 10,
+            domain: 0,
+            template: 256,
+            exported_ns: 0,
+            kind: RecordKind::Flow,
+            elements: Vec::new(),
+        };
+        for _ in 0..100 {
+            hours.write(&record, 0);
+        }
+        // Text counts as well: each of these is a row group.
+        record.elements.push((ElementId::iana(82), Value::String("x".repeat(1000))));
+        for _ in 0..20 {
+            hours.write(&record, 0);
+        }
+        hours.turn(interval, 0);
+        drop(hours);
+        let totals = totals.lock().formats[WriteFormat::Parquet as usize];
+        // 3 of 30 rows; 10 rows and 2; 6 of 3 rows; 0 left.
+        assert_eq!((totals.files, totals.written), (3 + 1 + 6, 120));
+    }
 }
