@@ -31,6 +31,7 @@ use probe_lab::{Process, clock::wait_until, require_root};
 use probe_user::{
     collect::{
         IpfixFileReader, Received, RecordKind,
+        decode::Source,
         write::{FormatTotals, RecordWriter, Unwritten, WriteFormat, WriteOptions},
     },
     element::{ElementId, Value},
@@ -224,6 +225,11 @@ fn exporter(host: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], 4739))
 }
 
+/// Of datagrams.
+fn source(host: u8) -> Source {
+    Source { exporter: Some(exporter(host)), stream: 0 }
+}
+
 fn options(directory: &Path, rotate: u64, formats: &[WriteFormat]) -> WriteOptions {
     let (directory, rotate) = (directory.to_owned(), Duration::from_secs(rotate));
     WriteOptions { directory, rotate, formats: formats.to_vec() }
@@ -235,7 +241,7 @@ fn write_all(directory: &Path, flows: &[Flow]) -> (usize, probe_user::collect::w
     let mut writer = RecordWriter::open(options, flows[0].end_ns).unwrap();
     let messages = messages(flows, 7, IDS);
     for (now_ns, message, flows) in &messages {
-        writer.message(Some(exporter(1)), message, *now_ns);
+        writer.message(source(1), message, *now_ns);
         for flow in flows {
             writer.record(&flow.received(exporter(1)), *now_ns);
         }
@@ -553,7 +559,7 @@ fn options_and_other_versions_are_counted_and_not_mixed_in() {
     record.kind = RecordKind::Options;
     writer.record(&record, FIVE);
     for message in [&[0, 5, 0, 1][..], &[0, 9, 0, 1], &[0, 10, 0, 200], &[1]] {
-        writer.message(Some(exporter(1)), message, FIVE);
+        writer.message(source(1), message, FIVE);
     }
     let totals = writer.finish(FIVE);
     let count = |format, reason: Unwritten| totals.of(format).unwritten[reason as usize];
@@ -571,10 +577,10 @@ fn exporters_of_one_domain_id_do_not_share_a_file() {
     // The first two have the same ids of templates with different meanings, the third is of another domain.
     let flows: Vec<Flow> = Flow::many(60).iter().map(|flow| Flow { end_ns: FIVE, ..*flow }).collect();
     let senders = [(1, 7, IDS), (2, 7, IDS_SWAPPED), (3, 8, IDS)]
-        .map(|(host, domain, ids)| (exporter(host), messages(&flows, domain, ids)));
+        .map(|(host, domain, ids)| (source(host), messages(&flows, domain, ids)));
     for index in 0..senders[0].1.len() {
         for (from, messages) in &senders {
-            writer.message(Some(*from), &messages[index].1, FIVE);
+            writer.message(*from, &messages[index].1, FIVE);
         }
     }
     assert_eq!(writer.finish(FIVE).of(WriteFormat::Ipfix).files, 2);
@@ -591,7 +597,7 @@ fn write_restart(directory: &Path) -> (PathBuf, Sums) {
     let flows: Vec<Flow> = Flow::many(60).iter().map(|flow| Flow { end_ns: FIVE, ..*flow }).collect();
     for ids in [IDS, IDS_SWAPPED] {
         for (_, message, _) in messages(&flows, 7, ids) {
-            writer.message(Some(exporter(1)), &message, FIVE);
+            writer.message(source(1), &message, FIVE);
         }
     }
     assert_eq!(writer.finish(FIVE).of(WriteFormat::Ipfix).files, 1);
@@ -608,6 +614,105 @@ fn templates_that_change_their_meaning_are_withdrawn_first() {
     let withdrawals: Vec<Vec<u8>> =
         read_messages(&path).into_iter().filter(|message| message[16..] == withdrawal).collect();
     assert_eq!(withdrawals.len(), 1, "one message before the one with the new templates");
+}
+
+#[test]
+fn an_exporter_that_connects_again_goes_on_in_the_same_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = RecordWriter::open(options(directory.path(), 300, &[WriteFormat::Ipfix]), FIVE).unwrap();
+    let flows: Vec<Flow> = Flow::many(30).iter().map(|flow| Flow { end_ns: FIVE, ..*flow }).collect();
+    // More connections than files are kept open, the templates of each with other meanings than before.
+    for stream in 1..=200 {
+        let from = Source { exporter: Some(exporter(1)), stream };
+        for (_, message, _) in messages(&flows, 7, if stream % 2 == 0 { IDS } else { IDS_SWAPPED }) {
+            writer.message(from, &message, FIVE);
+        }
+        writer.forget(stream);
+    }
+    let totals = *writer.finish(FIVE).of(WriteFormat::Ipfix);
+    assert_eq!((totals.files, totals.unwritten), (1, [0; 5]));
+    let (count, packets, octets) = expected(&flows);
+    let paths = with_extension(directory.path(), "ipfix");
+    assert_eq!(total(&paths, ipfix_sums), (200 * count, 200 * packets, 200 * octets));
+}
+
+/// Sums, standard error and exit status of `probe collect --read`.
+fn read(paths: &[&Path], more: &[&str]) -> (Sums, String, Option<i32>) {
+    let mut command = Command::new(PROBE);
+    let output =
+        command.args(["collect", "--format", "json"]).args(more).arg("--read").args(paths).output().unwrap();
+    let mut sums = Sums::default();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let flow: Json = serde_json::from_str(line).unwrap();
+        let number = |name: &str| flow[name].as_u64().unwrap();
+        add(&mut sums, (1, number("packetDeltaCount"), number("octetDeltaCount")));
+    }
+    (sums, String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+#[test]
+fn files_are_read_like_what_is_received() {
+    let directory = tempfile::tempdir().unwrap();
+    let flows = Flow::many(3000);
+    write_all(directory.path(), &flows);
+    let paths = with_extension(directory.path(), "ipfix");
+    let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let (sums, said, status) = read(&paths, &[]);
+    assert_eq!((sums, status), (expected(&flows), Some(0)), "{said}");
+    assert!(said.contains("flows 3000, ") && said.contains("not decoded 0;"), "{said}");
+    assert!(!said.contains("in part not decoded"), "{said}");
+    // A file in which an exporter started anew.
+    let restart = tempfile::tempdir().unwrap();
+    let (path, sums) = write_restart(restart.path());
+    let (found, said, _) = read(&[&path], &[]);
+    assert_eq!(found, sums, "{said}");
+    assert!(!said.contains("in part not decoded"), "{said}");
+
+    // From IPFIX to the other formats, by the time of the messages.
+    let copy = tempfile::tempdir().unwrap();
+    let to = copy.path().to_str().unwrap();
+    let more = ["--write", to, "--rotate", "30m", "--write-format", "json,parquet,ipfix"];
+    let (_, said, status) = read(&paths, &more);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(files(copy.path()), files(directory.path()));
+    assert_eq!(total(&with_extension(copy.path(), "parquet"), parquet_sums), expected(&flows));
+    assert_eq!(total(&with_extension(copy.path(), "json"), json_sums), expected(&flows));
+    for path in paths {
+        let name = path.file_name().unwrap();
+        assert_eq!(ipfix_sums(&copy.path().join(name)), ipfix_sums(path), "{name:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_on_is_named_with_the_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let flows = Flow::many(300);
+    write_all(directory.path(), &flows);
+    let whole = &with_extension(directory.path(), "ipfix")[0];
+    let octets = fs::read(whole).unwrap();
+    let (cut, garbage, missing) =
+        (directory.path().join("cut"), directory.path().join("garbage"), directory.path().join("missing"));
+    fs::write(&cut, &octets[..octets.len() - 1]).unwrap();
+    fs::write(&garbage, b"{\"packetDeltaCount\":1}").unwrap();
+    let last = read_messages(whole).pop().unwrap().len();
+
+    let (sums, said, status) = read(&[&cut], &[]);
+    let (all, ..) = read(&[whole], &[]);
+    assert!(sums.0 > 0 && sums.0 < all.0, "what was before was read");
+    assert_eq!(status, Some(1));
+    let place = format!(
+        "the file ends within the message at octet {}, of which {} octets",
+        octets.len() - last,
+        last - 1
+    );
+    assert!(said.contains("cannot read ") && said.contains(&place), "{said}");
+
+    // One bad file does not keep the others from being read.
+    let (sums, said, status) = read(&[&garbage, &missing, whole], &[]);
+    assert_eq!((sums, status), (all, Some(1)));
+    assert!(said.contains("at octet 0 stands 0x7b22") && said.contains("No such file"), "{said}");
+    let (.., status) = read(&[whole], &["--listen", "udp://127.0.0.1:0"]);
+    assert_eq!(status, Some(2), "either listen or read");
 }
 
 /// A datagram of NetFlow v5 with one flow.
@@ -657,7 +762,9 @@ fn a_terminated_collector_closes_its_files() {
     for (_, message, _) in messages(&[flow], 7, IDS) {
         socket.send_to(&message, address).unwrap();
     }
-    assert!(wait_until(SOON, || process.stdout().lines().count() > 100), "{}", process.stdout());
+    add(&mut sums, flow.sums());
+    // A line above them, and one for each.
+    assert!(wait_until(SOON, || process.stdout().lines().count() == 102), "{}", process.stdout());
     assert!(files(directory.path()).iter().all(|name| name.ends_with(".tmp")), "nothing is complete yet");
     assert!(process.terminate(SOON).unwrap().success(), "{}", process.stderr());
 
@@ -670,7 +777,7 @@ fn a_terminated_collector_closes_its_files() {
     let said = process.stderr();
     for line in [
         "written as json: files ",
-        "records 100, not written 0\n",
+        "records 101, not written 0\n",
         "messages 2, not written 100, not_ipfix 100\n",
     ] {
         assert!(said.contains(line), "{line}: {said}");
@@ -777,7 +884,7 @@ fn a_full_disk_costs_what_is_counted_and_nothing_once_it_has_room() {
         let offer = |writer: &mut RecordWriter, flows: &[Flow], now_ns: u64| {
             let messages = messages(flows, 7, IDS);
             for (_, message, flows) in &messages {
-                writer.message(Some(exporter(1)), message, now_ns);
+                writer.message(source(1), message, now_ns);
                 for flow in flows {
                     writer.record(&flow.received(exporter(1)), now_ns);
                 }

@@ -186,11 +186,9 @@ fn unread_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)
 
 fn drained_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)> {
     let options = CollectorOptions {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        format: OutputFormat::Csv,
         // One: the datagrams are taken from the socket and not looked at.
         count: Some(1),
-        idle_exit: None,
+        ..CollectorOptions::udp((Ipv4Addr::LOCALHOST, 0).into(), OutputFormat::Csv)
     };
     let mut collector = Collector::bind(options, Box::new(std::io::sink()))?;
     let url = collector.local_addr().to_string().parse()?;

@@ -25,7 +25,7 @@ pub use log::{LogFormat, LogLevel, LogOptions};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
 pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
-pub use values::{CorePlan, KeyField, MetricsAddress, PrintFormat, RecordFormat, Role, UdpListen, XdpMode};
+pub use values::{CorePlan, KeyField, MetricsAddress, PrintFormat, RecordFormat, Role, XdpMode};
 
 /// The whole command line.
 #[derive(Parser, Clone, Debug)]

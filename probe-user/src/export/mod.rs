@@ -19,7 +19,6 @@ pub use print::{PrintFormat, Printer};
 pub use ring::{Cursor, DatagramRing, Run};
 pub use stats::{CollectorStats, DropReason, ErrorReason, ExportStats, NotRepresentable};
 pub use stream::{Stream, StreamSettings};
-pub(crate) use text::known;
 pub use text::{FlowJson, TextFlow, write_utc};
 pub use udp::{Fate, Mechanism, SinkError, UdpSink};
 pub use url::{CollectorUrl, ExportVersion, UrlError};

@@ -15,7 +15,7 @@ pub(super) enum Kind {
     Unsigned32,
     /// A counter, of 63 bits.
     Count,
-    /// What is virtual in a tunnel: the octet that tells its kind is taken off (IANA on element 351).
+    /// The VNI of VXLAN or NVGRE alone, without the octet that tells which of them (IANA on element 351).
     Segment,
     /// Unix time in milliseconds, UTC.
     Milliseconds,
@@ -48,7 +48,10 @@ impl Kind {
             (Self::Unsigned16, Value::Unsigned(number)) => u16::try_from(*number).ok().map(i64::from),
             (Self::Unsigned32, Value::Unsigned(number)) => u32::try_from(*number).ok().map(i64::from),
             (Self::Count, Value::Unsigned(number)) => i64::try_from(*number).ok(),
-            (Self::Segment, Value::Unsigned(number)) => i64::try_from(*number & 0x00ff_ffff_ffff_ffff).ok(),
+            (Self::Segment, Value::Unsigned(number)) if matches!(number >> 56, 1 | 2) => {
+                i64::try_from(*number & 0xff_ffff).ok()
+            }
+            (Self::Segment, Value::Unsigned(number)) => i64::try_from(*number).ok(),
             (Self::Milliseconds, Value::Time(ns)) => i64::try_from(*ns / 1_000_000).ok(),
             _ => None,
         }

@@ -6,7 +6,6 @@
 //! lanes. With different ids, all of them share the first lane.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Unwritten;
@@ -14,12 +13,20 @@ use super::appender::Appender;
 use super::ipfix_message::{Message, NotAMessage};
 use super::rotation::Interval;
 use super::shelf::Shelf;
-use super::templates::{Sender, TemplateStore, write_withdrawals};
+use super::templates::{Sender, TemplateKey, TemplateStore, write_withdrawals};
+use crate::collect::decode::Source;
 
 /// Files open at a time: so many exporters can have the same domain id.
 const MAX_LANES: usize = 128;
-/// Exporters of one interval.
-const MAX_SENDERS: usize = 16_384;
+/// Domains of all files of an interval.
+const MAX_PLACES: usize = 16_384;
+
+/// A domain's place in a lane that its exporter has left by ending the connection.
+struct Vacant {
+    lane: usize,
+    /// What readers of the file still know of it.
+    templates: Vec<TemplateKey>,
+}
 
 /// See the module.
 pub(super) struct IpfixLanes {
@@ -29,8 +36,12 @@ pub(super) struct IpfixLanes {
     lanes: Vec<Option<Appender>>,
     /// Which file a sender writes to.
     places: HashMap<Sender, usize>,
-    /// How many lanes have a sender of this domain already; the next one gets the lane after.
+    /// By domain.
+    vacant: HashMap<u32, Vec<Vacant>>,
+    /// How many lanes have this domain already; the next sender gets the lane after.
     taken: HashMap<u32, usize>,
+    /// The sum of these.
+    all_taken: usize,
 }
 
 impl IpfixLanes {
@@ -40,51 +51,70 @@ impl IpfixLanes {
             templates: TemplateStore::default(),
             lanes: Vec::new(),
             places: HashMap::new(),
+            vacant: HashMap::new(),
             taken: HashMap::new(),
+            all_taken: 0,
         }
     }
 
-    pub(super) fn write(&mut self, from: Option<SocketAddr>, octets: &[u8], now_ns: u64) {
+    pub(super) fn write(&mut self, from: Source, octets: &[u8], now_ns: u64) {
         let message = match Message::read(octets) {
             Ok(message) => message,
             Err(NotAMessage::OtherVersion) => return self.shelf.count(Unwritten::NotIpfix, 1),
             Err(NotAMessage::Malformed) => return self.shelf.count(Unwritten::Malformed, 1),
         };
-        // Before the message itself is learnt: what it changes itself, it says itself.
-        let mut before = Vec::new();
-        let sender = (from, message.head.domain);
-        let admitted = self.shelf.admits(now_ns, 1);
-        let place = self.places.get(&sender).copied();
-        if admitted && place.is_none() {
-            self.templates.write_all(from, message.head, &mut before);
-        }
-        let changed = self.templates.learn(from, &message);
-        if !admitted {
+        if !self.shelf.admits(now_ns, 1) {
+            self.templates.learn(from, &message);
             return;
         }
-        let Some(place) = place.or_else(|| self.take_place(sender)) else {
-            return self.shelf.count(Unwritten::TooManyExporters, 1);
+        let sender = (from, message.head.domain);
+        let mut before = Vec::new();
+        let lane = match self.places.get(&sender) {
+            Some(lane) => Some(*lane),
+            None => self.take_place(sender).map(|place| {
+                write_withdrawals(message.head, &place.templates, &mut before);
+                // Before the message itself is learnt: what it declares, it declares itself.
+                self.templates.write_all(from, message.head, &mut before);
+                place.lane
+            }),
         };
+        let changed = self.templates.learn(from, &message);
+        let Some(lane) = lane else { return self.shelf.count(Unwritten::TooManyExporters, 1) };
         write_withdrawals(message.head, &changed, &mut before);
-        self.append(place, &message, &before, now_ns);
+        self.append(lane, &message, &before, now_ns);
     }
 
-    /// The first lane without an exporter of this domain.
-    fn take_place(&mut self, sender: Sender) -> Option<usize> {
-        if self.places.len() == MAX_SENDERS {
-            return None;
-        }
-        let taken = self.taken.entry(sender.1).or_default();
-        if *taken == MAX_LANES {
-            return None;
-        }
-        let place = *taken;
-        *taken += 1;
-        self.places.insert(sender, place);
-        if place == self.lanes.len() {
-            self.lanes.push(None);
-        }
+    /// A place that somebody has left, or one in the first lane without this domain.
+    fn take_place(&mut self, sender: Sender) -> Option<Vacant> {
+        let domain = sender.1;
+        let place = match self.vacant.get_mut(&domain).and_then(Vec::pop) {
+            Some(place) => place,
+            None if self.all_taken == MAX_PLACES => return None,
+            None => {
+                let taken = self.taken.entry(domain).or_default();
+                if *taken == MAX_LANES {
+                    return None;
+                }
+                let lane = *taken;
+                *taken += 1;
+                self.all_taken += 1;
+                if lane == self.lanes.len() {
+                    self.lanes.push(None);
+                }
+                Vacant { lane, templates: Vec::new() }
+            }
+        };
+        self.places.insert(sender, place.lane);
         Some(place)
+    }
+
+    /// Makes room where a connection has ended: an exporter that connects again goes on in the same file.
+    pub(super) fn forget(&mut self, stream: u64) {
+        for (sender, templates) in self.templates.forget(stream) {
+            if let Some(lane) = self.places.remove(&sender) {
+                self.vacant.entry(sender.1).or_default().push(Vacant { lane, templates });
+            }
+        }
     }
 
     fn append(&mut self, place: usize, message: &Message<'_>, before: &[u8], now_ns: u64) {
@@ -118,7 +148,9 @@ impl IpfixLanes {
             self.shelf.finish(file, now_ns);
         }
         self.places.clear();
+        self.vacant.clear();
         self.taken.clear();
+        self.all_taken = 0;
     }
 
     pub(super) fn turn(&mut self, interval: Interval, now_ns: u64) {

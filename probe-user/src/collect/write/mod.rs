@@ -17,7 +17,6 @@ mod json_lines;
 mod parquet_file;
 mod parquet_hours;
 mod part_file;
-mod record_json;
 mod record_writer;
 mod rotation;
 mod shelf;

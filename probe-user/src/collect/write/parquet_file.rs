@@ -17,8 +17,8 @@ use super::columns::{
     START,
 };
 use super::part_file::PartFile;
-use super::record_json::{hex, mac, object};
 use crate::collect::Received;
+use crate::collect::output::write_elements;
 use crate::element::{ElementId, Value};
 
 /// How large a file gets. Its rows are in memory until their row group is written, and what its footer says of
@@ -61,7 +61,7 @@ struct ColumnCells {
 enum Cell<'a> {
     Number(i64),
     Value(&'a Value),
-    Text(&'a str),
+    Text(&'a [u8]),
 }
 
 /// See the module.
@@ -102,10 +102,10 @@ impl ParquetFile {
     /// Adds a row. After an error the file is of no use.
     pub(super) fn append(&mut self, record: &Received) -> Result<()> {
         let mut cells: [Option<Cell<'_>>; COLUMNS.len()] = [None; COLUMNS.len()];
-        let mut others: Vec<(ElementId, &Value)> = Vec::new();
+        let mut others: Vec<(ElementId, Value)> = Vec::new();
         for (id, value) in &record.elements {
             if !take(&mut cells, *id, value) {
-                others.push((*id, value));
+                others.push((*id, value.clone()));
             }
         }
         if cells[START].is_some() && cells[END].is_some() {
@@ -114,17 +114,17 @@ impl ParquetFile {
         let exporter = record.exporter.map(|exporter| (exporter, exporter.ip().to_string()));
         if let Some((exporter, text)) = &exporter {
             let place = if exporter.is_ipv4() { EXPORTER_IPV4 } else { EXPORTER_IPV6 };
-            cells[place] = Some(Cell::Text(text));
+            cells[place] = Some(Cell::Text(text.as_bytes()));
             cells[EXPORTER_PORT] = Some(Cell::Number(exporter.port().into()));
         }
         cells[DOMAIN] = Some(Cell::Number(record.domain.into()));
         cells[PROTOCOL_VERSION] = Some(Cell::Number(record.version.into()));
-        let other = if others.is_empty() {
-            None
-        } else {
-            Some(serde_json::Value::Object(object(others.into_iter())).to_string())
-        };
-        cells[OTHER] = other.as_deref().map(Cell::Text);
+        let mut other = Vec::new();
+        if !others.is_empty() {
+            // A vector takes everything.
+            write_elements(&mut other, &others).ok();
+            cells[OTHER] = Some(Cell::Text(&other));
+        }
         for (column, cell) in self.columns.iter_mut().zip(cells) {
             self.text += column.push(cell);
         }
@@ -249,12 +249,16 @@ impl ColumnCells {
 /// A vector takes everything, so nothing fails here.
 fn write_text(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
-        Cell::Text(text) => out.extend(text.as_bytes()),
+        Cell::Text(text) => out.extend(text),
         Cell::Number(number) => drop(write!(out, "{number}")),
         Cell::Value(Value::Ipv4(address)) => drop(write!(out, "{address}")),
         Cell::Value(Value::Ipv6(address)) => drop(write!(out, "{address}")),
-        Cell::Value(Value::Mac(octets)) => out.extend(mac(octets).as_bytes()),
-        Cell::Value(Value::Octets(octets)) => out.extend(hex(octets).as_bytes()),
+        Cell::Value(Value::Mac([a, b, c, d, e, f])) => {
+            drop(write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
+        }
+        Cell::Value(Value::Octets(octets)) => {
+            octets.iter().for_each(|octet| drop(write!(out, "{octet:02x}")));
+        }
         Cell::Value(_) => {}
     }
 }

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::part_file::{PartFile, remove_stale};
 use super::rotation::Interval;
 use super::shelf::Shelf;
 use crate::collect::Received;
+use crate::collect::decode::Source;
 
 /// What kind of files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,10 +135,17 @@ impl RecordWriter {
     }
 
     /// Takes a message as it came, of any version. `now_ns` is Unix time.
-    pub fn message(&mut self, from: Option<SocketAddr>, octets: &[u8], now_ns: u64) {
+    pub fn message(&mut self, from: Source, octets: &[u8], now_ns: u64) {
         self.step(now_ns);
         if let Some(ipfix) = &mut self.ipfix {
             ipfix.write(from, octets, now_ns);
+        }
+    }
+
+    /// Forgets a connection or file that has ended.
+    pub fn forget(&mut self, stream: u64) {
+        if let Some(ipfix) = &mut self.ipfix {
+            ipfix.forget(stream);
         }
     }
 

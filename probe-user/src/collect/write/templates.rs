@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The templates that each exporter has sent, as they came: what a new file needs to be read alone.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
-
 use super::ipfix_message::{Declaration, Head, Message, TemplateKind, write_declarations};
+use crate::collect::decode::Source;
+use std::collections::{BTreeMap, HashMap};
 
-/// Exporters (address, port and domain) whose templates are kept. The one not heard of for longest goes first.
+/// Exporters (address and port, or connection, and domain) whose templates are kept. The one not heard of for longest goes first.
 const MAX_SENDERS: usize = 1024;
 /// Octets of templates of one of them; what comes beyond is not repeated in later files.
 const MAX_OCTETS: usize = 256 << 10;
 
-/// Whose templates they are; `None` for a file.
-pub(super) type Sender = (Option<SocketAddr>, u32);
+/// Whose templates they are.
+pub(super) type Sender = (Source, u32);
+
+/// One of a sender's templates.
+pub(super) type TemplateKey = (TemplateKind, u16);
 
 #[derive(Default, Debug)]
 struct Known {
     /// By kind and id, though both kinds share one space of ids.
-    templates: BTreeMap<(TemplateKind, u16), Box<[u8]>>,
+    templates: BTreeMap<TemplateKey, Box<[u8]>>,
     octets: usize,
     /// When it was last used, in messages.
     used: u64,
@@ -41,11 +43,7 @@ pub(super) struct TemplateStore {
 impl TemplateStore {
     /// Takes the templates of a message, and returns those that mean something else than before: a reader of
     /// a file must be told that the old ones are gone (RFC 7011 §8.1), which nobody does over UDP.
-    pub(super) fn learn(
-        &mut self,
-        from: Option<SocketAddr>,
-        message: &Message<'_>,
-    ) -> Vec<(TemplateKind, u16)> {
+    pub(super) fn learn(&mut self, from: Source, message: &Message<'_>) -> Vec<TemplateKey> {
         self.messages += 1;
         let sender = (from, message.head.domain);
         if message.declarations.is_empty() {
@@ -88,8 +86,19 @@ impl TemplateStore {
         changed
     }
 
+    /// Forgets a connection or file that has ended, and returns what it had declared.
+    pub(super) fn forget(&mut self, stream: u64) -> Vec<(Sender, Vec<TemplateKey>)> {
+        let ended: Vec<Sender> =
+            self.senders.keys().filter(|(source, _)| source.stream == stream).copied().collect();
+        let forget = |sender: Sender| {
+            let known = self.senders.remove(&sender).unwrap_or_default();
+            (sender, known.templates.into_keys().collect())
+        };
+        ended.into_iter().map(forget).collect()
+    }
+
     /// Appends messages with all templates of a sender.
-    pub(super) fn write_all(&self, from: Option<SocketAddr>, head: Head, out: &mut Vec<u8>) {
+    pub(super) fn write_all(&self, from: Source, head: Head, out: &mut Vec<u8>) {
         if let Some(known) = self.senders.get(&(from, head.domain)) {
             let templates = known.templates.iter().map(|((kind, _), octets)| (*kind, &**octets));
             write_declarations(head, templates, out);
@@ -98,7 +107,7 @@ impl TemplateStore {
 }
 
 /// Appends messages that withdraw templates.
-pub(super) fn write_withdrawals(head: Head, templates: &[(TemplateKind, u16)], out: &mut Vec<u8>) {
+pub(super) fn write_withdrawals(head: Head, templates: &[TemplateKey], out: &mut Vec<u8>) {
     let records: Vec<(TemplateKind, [u8; 4])> = templates
         .iter()
         .map(|(kind, id)| {
@@ -116,13 +125,17 @@ mod tests {
 
     const HEAD: Head = Head { export_s: 1, sequence: 2, domain: 3 };
 
-    fn learn(store: &mut TemplateStore, port: u16, octets: &[u8]) -> Vec<(TemplateKind, u16)> {
-        store.learn(Some(SocketAddr::from(([192, 0, 2, 1], port))), &Message::read(octets).unwrap())
+    fn source(port: u16) -> Source {
+        Source { exporter: Some(([192, 0, 2, 1], port).into()), stream: u64::from(port) }
+    }
+
+    fn learn(store: &mut TemplateStore, port: u16, octets: &[u8]) -> Vec<TemplateKey> {
+        store.learn(source(port), &Message::read(octets).unwrap())
     }
 
     fn known(store: &TemplateStore, port: u16) -> Vec<u8> {
         let mut out = Vec::new();
-        store.write_all(Some(SocketAddr::from(([192, 0, 2, 1], port))), HEAD, &mut out);
+        store.write_all(source(port), HEAD, &mut out);
         out
     }
 
