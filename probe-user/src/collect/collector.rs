@@ -17,6 +17,7 @@ use super::output::OutputFormat;
 use super::sequence::SequenceTable;
 use super::streams::{StreamListener, Streams};
 use super::tls::{TlsFiles, server_config};
+use super::write::{RecordWriter, WriteTotals};
 use crate::flow::Timestamp;
 
 /// What to collect, and when to end.
@@ -137,6 +138,50 @@ impl Collector {
             idle_exit: options.idle_exit,
             heard: None,
         })
+    }
+
+    /// From now on, writes what is received into files as well.
+    pub fn write_files(&mut self, writer: RecordWriter) {
+        self.intake.files = Some(writer);
+    }
+
+    /// Tells what time it is, in nanoseconds of Unix time, before each step: files end by the wall clock.
+    pub fn turn_files(&mut self, unix_ns: u64) {
+        self.intake.unix_ns = unix_ns;
+        if let Some(files) = &mut self.intake.files {
+            files.step(unix_ns);
+        }
+    }
+
+    /// Ends the files, if any, and says what is in them.
+    pub fn finish_files(&mut self) -> Option<WriteTotals> {
+        let unix_ns = self.intake.unix_ns;
+        self.intake.files.take().map(|files| files.finish(unix_ns))
+    }
+
+    /// Takes a message that came in no socket; returns whether it is over.
+    ///
+    /// # Errors
+    /// When the output fails.
+    pub fn message(&mut self, from: Source, octets: &[u8], now: Timestamp) -> Result<bool, CollectError> {
+        let taken = self.intake.begin().and_then(|()| self.intake.message(from, octets, now));
+        match taken {
+            Ok(_) => Ok(self.intake.is_full()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(true),
+            Err(error) => Err(CollectError::Write(error)),
+        }
+    }
+
+    /// Forgets a file that was read to its end, and shows what was in it.
+    ///
+    /// # Errors
+    /// When the output fails.
+    pub fn forget(&mut self, stream: u64) -> Result<(), CollectError> {
+        self.intake.forget(stream);
+        match self.intake.flush() {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CollectError::Write(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Where it listens, with the ports that were free.

@@ -9,6 +9,7 @@ use super::output::{OutputFormat, write_header, write_record};
 use super::received::{Received, RecordKind};
 use super::sequence::{SequenceTable, Unit};
 use super::streams::StreamTotals;
+use super::write::RecordWriter;
 use crate::flow::Timestamp;
 use crate::throttle::Throttle;
 
@@ -49,6 +50,9 @@ pub(super) struct Intake {
     limit: u64,
     pub(super) totals: Totals,
     complaint: Throttle,
+    /// Files that it is written into as well, and their time: Unix time in nanoseconds.
+    pub(super) files: Option<RecordWriter>,
+    pub(super) unix_ns: u64,
 }
 
 impl Intake {
@@ -68,6 +72,8 @@ impl Intake {
             limit,
             totals: Totals::default(),
             complaint: Throttle::new(COMPLAINT),
+            files: None,
+            unix_ns: 0,
         }
     }
 
@@ -100,12 +106,19 @@ impl Intake {
             return Ok(None);
         }
         self.totals.datagrams += 1;
-        let Self { decoder, out, totals, .. } = self;
+        let Self { decoder, out, totals, files, .. } = self;
+        let unix_ns = self.unix_ns;
+        if let Some(files) = files {
+            files.message(source, octets, unix_ns);
+        }
         let (format, show_options, limit) = (self.format, self.show_options, self.limit);
         let mut written = Ok(());
         let decoded = decoder.decode(source, octets, |record: &Received| {
             if written.is_ok() && totals.records < limit {
                 totals.note(record);
+                if let Some(files) = files {
+                    files.record(record, unix_ns);
+                }
                 if record.kind == RecordKind::Flow || show_options {
                     written = write_record(out, format, record);
                 }
@@ -136,6 +149,9 @@ impl Intake {
     pub(super) fn forget(&mut self, stream: u64) {
         self.decoder.forget(stream);
         self.sequences.forget(stream);
+        if let Some(files) = &mut self.files {
+            files.forget(stream);
+        }
     }
 
     pub(super) fn sequences(&self) -> &SequenceTable {

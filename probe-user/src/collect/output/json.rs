@@ -31,6 +31,15 @@ pub fn write_json(out: &mut impl Write, record: &Received) -> io::Result<()> {
     write_object(out, &record.elements, &head)
 }
 
+/// Writes elements as an object, without a line end.
+pub(in super::super) fn write_elements(
+    out: &mut impl Write,
+    elements: &[(ElementId, Value)],
+) -> io::Result<()> {
+    write_object(out, elements, "{")
+}
+
+/// Writes elements as an object that begins with `head`.
 fn write_object(out: &mut impl Write, elements: &[(ElementId, Value)], head: &str) -> io::Result<()> {
     out.write_all(head.as_bytes())?;
     let mut separator = if head.len() > 1 { "," } else { "" };

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use super::received::{Received, RecordKind};
 use crate::export::TextFlow;
 
+pub(super) use json::write_elements;
 pub use json::write_json;
 
 /// How flows are written.
