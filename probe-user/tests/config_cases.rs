@@ -11,7 +11,10 @@ use std::{
 };
 
 use probe_user::{
-    cli::{Cli, Command as Subcommand, CorePlan, KeyField, MetricsAddress, PrintFormat, Role, RunOptions},
+    cli::{
+        Cli, CollectorPolicy, Command as Subcommand, CorePlan, KeyField, MetricsAddress, PrintFormat, Role,
+        RunOptions,
+    },
     config::{ConfigError, Origin, default_settings, effective_settings, read_command_line},
 };
 use tempfile::TempDir;
@@ -58,6 +61,7 @@ fn every_key_takes_effect() {
         key = ["vlan", "dot1qCustomerVlanId"]
         decap = "none"
         collector = ["192.0.2.10", "v5://192.0.2.11:9995"]
+        collector-policy = "balance"
         engine-type = 7
         engine-id = 9
         print = "json"
@@ -82,6 +86,7 @@ fn every_key_takes_effect() {
     assert_eq!(options.flow.max_flows, 1000);
     assert_eq!(options.flow.key, [KeyField::Vlan, KeyField::CustomerVlan]);
     assert_eq!(options.export.collector.len(), 2);
+    assert_eq!(options.export.collector_policy, CollectorPolicy::Balance);
     assert_eq!((options.export.engine_type, options.export.engine_id), (7, 9));
     assert_eq!(options.output.print, PrintFormat::Json);
     assert_eq!(options.output.ledger, Some("/tmp/ledger.json".into()));
