@@ -202,6 +202,19 @@ fn more_than_fit_leave_early_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_flush_pairs_what_the_queue_still_holds() {
+    let (receiver, mut decoder) = (receiver(), Decoder::default());
+    let mut bench = bench(&[&receiver], "&biflow=on", CollectorPolicy::Replicate);
+    let records: Vec<_> =
+        [false, true].iter().flat_map(|back| (0..2_000).map(|n| record(n, *back))).collect();
+    assert_eq!(bench.producer.push_slice(&records), 4_000);
+    bench.flush(&mut || read(&receiver, &mut decoder));
+    let of = &bench.stats().collectors[0];
+    assert_eq!((of.paired.get(), of.offered.get()), (2_000, 2_000));
+    assert_conserved(&bench.stats());
+}
+
+#[test]
 fn at_the_deadline_all_leaves_at_once() {
     let receiver = receiver();
     let mut bench = bench(&[&receiver], "&biflow=on", CollectorPolicy::Replicate);

@@ -244,7 +244,10 @@ fn a_collector_that_is_down_and_gets_nothing_holds_up_nobody() {
     assert!(queued > 3_000);
     // Once it is down, its backlog is nobody else's.
     switches[0].store(false, Ordering::Relaxed);
+    let since = bench.now;
     feed(&mut bench, &mut receivers, &batch);
+    // At its pace the backlog would take minutes.
+    assert!(bench.now.since(since) < Duration::from_secs(1));
     let after = offered(&bench);
     assert_eq!(after, [before[0], queued + 700]);
     assert_conserved(&bench.stats());
