@@ -104,7 +104,7 @@ fn assign(records: &[FlowRecord], collectors: usize) -> Result<f64> {
 fn encode(records: &[FlowRecord]) -> Result<f64> {
     let url: CollectorUrl = "v5://127.0.0.1".parse()?;
     let settings = StreamSettings::new(&ExporterOptions::default(), &url, 0, 1472);
-    let mut stream = Stream::new(settings, &[3], 4096);
+    let mut stream = Stream::new(settings, &[3], 4096 * 1464);
     let now = Now { unix_ns: UNIX, at: Timestamp(0) };
     stream.encode(records, now);
     let start = cpu_time()?;
@@ -241,11 +241,9 @@ fn unread_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)
 
 fn drained_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)> {
     let options = CollectorOptions {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        format: OutputFormat::Csv,
         // One: the datagrams are taken from the socket and not looked at.
         count: Some(1),
-        idle_exit: None,
+        ..CollectorOptions::udp((Ipv4Addr::LOCALHOST, 0).into(), OutputFormat::Csv)
     };
     let mut collector = Collector::bind(options, Box::new(std::io::sink()))?;
     let url = collector.local_addr().to_string().parse()?;

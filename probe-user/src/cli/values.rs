@@ -55,6 +55,17 @@ pub enum XdpMode {
     Generic,
 }
 
+/// What is done when more comes than can be taken.
+#[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverloadMode {
+    /// Nothing: the oldest flows make room, and what finds none is counted as lost
+    Off,
+    /// Step by step: a shorter idle timeout, early export of the oldest flows, flow sampling; and back again when it
+    /// is over
+    Adaptive,
+}
+
 /// A field that can be added to the flow key.
 #[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyField {
@@ -182,30 +193,5 @@ impl fmt::Display for MetricsAddress {
             Self::None => f.write_str("none"),
             Self::Listen(address) => address.fmt(f),
         }
-    }
-}
-
-/// Where datagrams are received: `udp://ADDRESS:PORT`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UdpListen(pub SocketAddr);
-
-impl FromStr for UdpListen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = match text.split_once("://") {
-            Some(("udp", address)) => address,
-            Some((scheme, _)) => return Err(format!("cannot listen on '{scheme}': only udp is supported")),
-            None => text,
-        };
-        address.parse().map(Self).map_err(|_| {
-            "expected udp://ADDRESS:PORT with an IP address, such as udp://0.0.0.0:2055 or udp://[::]:2055".into()
-        })
-    }
-}
-
-impl fmt::Display for UdpListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "udp://{}", self.0)
     }
 }

@@ -25,8 +25,13 @@ use crate::queue::Consumer;
 const BATCH: usize = 1024;
 /// Batches of one step, so that its caller gets to look at the time.
 const ROUNDS: usize = 16;
-/// Smallest ring: several batches of which each record needed a datagram of its own.
-const MIN_RING_DATAGRAMS: usize = 4 * BATCH;
+/// Octets of encoded messages that wait for their collectors, in all streams together.
+const RING_OCTETS: usize = 64 << 20;
+/// One stream needs no more (a quarter of a million v5 records), and does not work well with less.
+const MAX_RING: usize = 12 << 20;
+const MIN_RING: usize = 512 << 10;
+/// No record takes more; where messages are smaller, no record takes more than one.
+const MAX_RECORD: usize = 1024;
 /// Octets of a record, for estimates.
 const SMALL_RECORD: usize = 48;
 /// How often the exporter asks what options are to tell.
@@ -54,10 +59,11 @@ pub struct ExporterOptions {
     pub domain: u32,
     /// ifIndex of the interfaces, in the order of their engine ids.
     pub interfaces: Vec<u32>,
-    /// Encoded datagrams kept for collectors that lag behind; at least 4096.
-    pub ring_datagrams: usize,
-    /// Leave records in the queues rather than overwrite datagrams that a collector has not got: for a
-    /// source that can wait, such as a file.
+    /// Octets of encoded messages kept for collectors that lag behind, in all streams together; each has at
+    /// least 512 KiB and at most 12 MiB of it.
+    pub ring_octets: usize,
+    /// Leave records in the queues rather than overwrite messages that a collector has not got: for a
+    /// source that can wait, such as a file. It also waits for collectors that are not there.
     pub lossless: bool,
     /// What options and headers tell.
     pub told: ToldSource,
@@ -74,12 +80,20 @@ impl Default for ExporterOptions {
             engine_id: 0,
             domain: 1,
             interfaces: Vec::new(),
-            ring_datagrams: 2 * MIN_RING_DATAGRAMS,
+            ring_octets: RING_OCTETS,
             lossless: false,
             told: Arc::new(Told::default),
             policy: CollectorPolicy::default(),
             seed: HashSeed::new([0x9e37_79b9; 12], 0),
         }
+    }
+}
+
+impl ExporterOptions {
+    /// Octets of the ring of one of `streams`.
+    #[must_use]
+    pub fn ring_of_stream(&self, streams: usize) -> usize {
+        (self.ring_octets / streams.max(1)).clamp(MIN_RING, MAX_RING)
     }
 }
 
@@ -164,18 +178,20 @@ impl Exporter {
         printer: Option<Printer>,
     ) -> Self {
         let stats = Arc::new(ExportStats::new(collectors.iter().map(|(url, _)| url.to_string())));
-        let mut streams: Vec<Stream> = Vec::new();
+        let mut settings: Vec<StreamSettings> = Vec::new();
         let mut senders = Vec::new();
         for (owner, (collector, sink)) in collectors.into_iter().enumerate() {
-            let settings = StreamSettings::new(&options, &collector, owner, sink.message_octets());
-            let known = streams.iter().position(|stream| *stream.settings() == settings);
+            let wanted = StreamSettings::new(&options, &collector, owner, sink.message_octets());
+            let known = settings.iter().position(|known| *known == wanted);
             let index = known.unwrap_or_else(|| {
-                let datagrams = options.ring_datagrams.max(MIN_RING_DATAGRAMS);
-                streams.push(Stream::new(settings, &options.interfaces, datagrams));
-                streams.len() - 1
+                settings.push(wanted);
+                settings.len() - 1
             });
             senders.push(Sender::new(&collector, index, sink));
         }
+        let ring = options.ring_of_stream(settings.len());
+        let streams =
+            settings.into_iter().map(|settings| Stream::new(settings, &options.interfaces, ring)).collect();
         let distributor =
             Distributor::new(options.policy, senders.len(), ConversationHash::new(options.seed));
         Self {
@@ -217,6 +233,12 @@ impl Exporter {
         }
     }
 
+    /// Templates and options are sent again, for what they tell has changed.
+    pub fn refresh(&mut self) {
+        self.told_at = None;
+        self.streams.iter_mut().for_each(Stream::refresh);
+    }
+
     /// Whether whoever read the printed records has gone.
     #[must_use]
     pub fn print_closed(&self) -> bool {
@@ -231,7 +253,7 @@ impl Exporter {
         self.tend(now);
         let mut progress = Progress::default();
         for _ in 0..ROUNDS {
-            let popped = if self.may_pop(urgency) { self.pop(now) } else { 0 };
+            let popped = self.pop(self.room(urgency), now);
             let released = self.release(urgency, now, false);
             progress.popped += popped;
             progress.sent += self.send(urgency, now);
@@ -253,7 +275,7 @@ impl Exporter {
         self.tend(now);
         let mut progress = Progress::default();
         loop {
-            let popped = if over || self.may_pop(urgency) { self.pop(now) } else { 0 };
+            let popped = self.pop(if over { BATCH } else { self.room(urgency) }, now);
             // What is still in the queues may be the other direction of what waits for it.
             let all = self.queued() == 0;
             let released = self.release(if over { Urgency::Pressure } else { urgency }, now, all);
@@ -272,14 +294,20 @@ impl Exporter {
                 sender.abandon(self.streams[sender.stream].ring(), stats);
             }
         }
-        self.finish(progress)
+        let mut progress = self.finish(progress);
+        if progress.done {
+            // Every session is asked, also if another one is not over yet.
+            let open = self.senders.iter_mut().filter_map(|sender| (!sender.sink.finish(now)).then_some(()));
+            progress.done = open.count() == 0 || over;
+        }
+        progress
     }
 
     /// What is due in the sinks; a collector that came back gets the templates.
     fn tend(&mut self, now: Now) {
-        for sender in &mut self.senders {
+        for (sender, stats) in self.senders.iter_mut().zip(&self.stats.collectors) {
             let stream = &mut self.streams[sender.stream];
-            if sender.tend(stream, now) {
+            if sender.tend(stream, stats, now) {
                 stream.refresh();
             }
         }
@@ -306,26 +334,33 @@ impl Exporter {
         }
     }
 
-    /// Whether there is room for a batch in every stream that gets part of it. Under pressure a collector
-    /// that lags behind loses datagrams instead.
-    fn may_pop(&self, urgency: Urgency) -> bool {
+    /// Records that may be encoded now, in every stream that gets part of them.
+    fn room(&self, urgency: Urgency) -> usize {
         let serves = |stream: &Stream| stream.settings().owner.is_none_or(|it| self.distributor.serves(it));
-        (0..self.streams.len()).all(|index| !serves(&self.streams[index]) || self.has_room(index, urgency))
+        let serving = (0..self.streams.len()).filter(|index| serves(&self.streams[*index]));
+        serving.map(|index| self.room_of(index, urgency)).min().unwrap_or(BATCH)
     }
 
-    /// Whether there is room for a batch: for the quickest collector of the stream, or for every one if
-    /// nothing may be lost.
-    fn has_room(&self, index: usize, urgency: Urgency) -> bool {
+    /// Records, at most a batch, that a stream may encode now: as many as its quickest collector has room for,
+    /// or every one if nothing may be lost. Under pressure a collector that lags behind loses messages
+    /// instead, and one that is not there holds up nobody.
+    fn room_of(&self, index: usize, urgency: Urgency) -> usize {
         if urgency == Urgency::Pressure {
-            return true;
+            return BATCH;
         }
         let stream = &self.streams[index];
         let ring = stream.ring();
-        let backlogs =
-            self.senders.iter().filter(|sender| sender.stream == index).map(|sender| sender.backlog(ring));
-        let waiting = if self.options.lossless { backlogs.max() } else { backlogs.min() };
-        let needed = (BATCH + stream.domains()) as u64;
-        waiting.unwrap_or(0) + needed <= ring.capacity()
+        let senders = self.senders.iter().filter(|sender| sender.stream == index);
+        let octets = if self.options.lossless {
+            senders.map(|sender| sender.room(ring)).min()
+        } else {
+            senders.filter(|sender| sender.sink.is_connected()).map(|sender| sender.room(ring)).max()
+        };
+        let Some(octets) = octets.and_then(|octets| usize::try_from(octets).ok()) else { return BATCH };
+        let message = stream.settings().encoder.largest_message().max(1);
+        // Every domain may have a message that is nearly full; with very many domains not all of them have.
+        let open = (stream.domains() * message).min(octets / 2);
+        ((octets - open) / message.min(MAX_RECORD)).min(BATCH)
     }
 
     /// Lets records go that have waited for their other direction: a batch of each stream, where there is
@@ -333,10 +368,11 @@ impl Exporter {
     fn release(&mut self, urgency: Urgency, now: Now, all: bool) -> usize {
         let mut sum = 0;
         for index in 0..self.streams.len() {
-            if self.streams[index].held_records() == 0 || !self.has_room(index, urgency) {
+            if self.streams[index].held_records() == 0 {
                 continue;
             }
-            let (released, tally) = self.streams[index].release(now, all, BATCH);
+            let room = self.room_of(index, urgency);
+            let (released, tally) = self.streams[index].release(now, all, room);
             self.stats.split_records.add(tally.split);
             self.account(index, &tally);
             sum += released;
@@ -352,13 +388,14 @@ impl Exporter {
         }
     }
 
-    /// Takes a batch from every queue, prints and encodes it.
-    fn pop(&mut self, now: Now) -> usize {
+    /// Takes up to `limit` records from the queues, prints and encodes them.
+    fn pop(&mut self, limit: usize, now: Now) -> usize {
         self.batch.clear();
-        // A fair share of the batch for each queue.
-        let share = (BATCH / self.queues.len().max(1)).max(1);
+        // A fair share for each queue, and what the first leave for the last.
+        let share = (limit / self.queues.len().max(1)).max(1);
         for queue in &mut self.queues {
-            queue.pop_into(&mut self.batch, share);
+            let left = limit - self.batch.len();
+            queue.pop_into(&mut self.batch, share.min(left));
         }
         if self.batch.is_empty() {
             return 0;

@@ -6,6 +6,7 @@
 //! ```
 
 mod biflow;
+mod detail_json;
 pub mod encode;
 mod exporter;
 mod pace;
@@ -20,6 +21,8 @@ mod transport;
 mod url;
 
 pub use biflow::{Leaving, Pairing, PairingLimits};
+pub use detail_json::{DetailJson, MacAddress};
+pub use encode::{InterfaceName, MeteringStatistics, Told};
 pub use exporter::{Exporter, ExporterOptions, OpenCollector, Progress, ToldSource};
 pub use pace::{Pacer, Rate, Urgency};
 pub use print::{PrintFormat, Printer};
@@ -29,7 +32,9 @@ pub use select::{
 };
 pub use stats::{CollectorStats, DropReason, ErrorReason, ExportStats, NotRepresentable};
 pub use stream::{Stream, StreamSettings, Tally};
-pub(crate) use text::known;
 pub use text::{FlowJson, TextFlow, write_utc};
-pub use transport::{Endpoint, Fate, Mechanism, Sent, Sink, SinkError, Tended, UdpSink, open};
+pub use transport::{
+    Endpoint, Fate, FileSink, Mechanism, SctpSink, Sent, SessionTiming, Sink, SinkError, TcpSink, Tended,
+    TlsSink, Trouble, UdpSink, open,
+};
 pub use url::{Biflow, CollectorUrl, ExportVersion, InterfaceNumbers, SamplingOptions, Transport, UrlError};

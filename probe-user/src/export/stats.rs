@@ -43,11 +43,16 @@ pub enum DropReason {
     SendError = 2,
     /// Still waiting when the time to stop had come.
     Shutdown = 3,
+    /// There was no session with the collector, or its name had no address, for longer than the ring lasts.
+    NotConnected = 4,
+    /// On the way when the connection broke, and not acknowledged.
+    ConnectionLost = 5,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::Queue, Self::Pace, Self::SendError, Self::Shutdown];
+    pub const ALL: [Self; 6] =
+        [Self::Queue, Self::Pace, Self::SendError, Self::Shutdown, Self::NotConnected, Self::ConnectionLost];
 
     /// Name in the ledger and in the metrics.
     #[must_use]
@@ -57,6 +62,8 @@ impl DropReason {
             Self::Pace => "pace",
             Self::SendError => "send_error",
             Self::Shutdown => "shutdown",
+            Self::NotConnected => "not_connected",
+            Self::ConnectionLost => "connection_lost",
         }
     }
 }
@@ -84,7 +91,7 @@ impl NotRepresentable {
     }
 }
 
-/// What the kernel answered to an attempt to send.
+/// What went wrong on the way to a collector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorReason {
     /// Nobody listens there (ICMP port unreachable).
@@ -99,12 +106,30 @@ pub enum ErrorReason {
     NoBuffer = 4,
     /// Anything else.
     Other = 5,
+    /// The name has no address, or none that the source can reach.
+    Unresolved = 6,
+    /// The collector closed or reset the connection, or did not answer any more.
+    Closed = 7,
+    /// The TLS handshake failed, or the collector's TLS is broken.
+    Tls = 8,
+    /// The file could not be written.
+    File = 9,
 }
 
 impl ErrorReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 6] =
-        [Self::Refused, Self::Unreachable, Self::TooLarge, Self::NotPermitted, Self::NoBuffer, Self::Other];
+    pub const ALL: [Self; 10] = [
+        Self::Refused,
+        Self::Unreachable,
+        Self::TooLarge,
+        Self::NotPermitted,
+        Self::NoBuffer,
+        Self::Other,
+        Self::Unresolved,
+        Self::Closed,
+        Self::Tls,
+        Self::File,
+    ];
 
     /// Name in the metrics.
     #[must_use]
@@ -116,6 +141,10 @@ impl ErrorReason {
             Self::NotPermitted => "not_permitted",
             Self::NoBuffer => "no_buffer",
             Self::Other => "other",
+            Self::Unresolved => "unresolved",
+            Self::Closed => "closed",
+            Self::Tls => "tls",
+            Self::File => "file",
         }
     }
 }
@@ -133,13 +162,13 @@ pub struct CollectorStats {
     pub held: Count,
     /// Records that were to be sent.
     pub offered: Count,
-    /// Records in datagrams that the kernel took.
+    /// Records in messages that the kernel took; over TCP and TLS, that the collector's kernel acknowledged.
     pub records: Count,
-    /// Datagrams that the kernel took.
+    /// Messages of which the same is true.
     pub datagrams: Count,
     /// Octets of their payload.
     pub octets: Count,
-    /// Records encoded and not yet sent, or in a datagram that is being filled.
+    /// Records encoded and not yet sent or not yet acknowledged, or in a message that is being filled.
     pub waiting: Count,
     /// Records dropped, by [`DropReason`].
     pub dropped: [Count; DropReason::ALL.len()],

@@ -74,9 +74,10 @@ pub struct Stream {
 
 impl Stream {
     /// Domains for `interfaces` in this order; others get the next ids as they come.
+    /// The ring has `ring_octets`.
     #[must_use]
-    pub fn new(settings: StreamSettings, interfaces: &[u32], ring_datagrams: usize) -> Self {
-        let ring = DatagramRing::new(ring_datagrams, settings.encoder.largest_message());
+    pub fn new(settings: StreamSettings, interfaces: &[u32], ring_octets: usize) -> Self {
+        let ring = DatagramRing::with_octets(ring_octets, settings.encoder.largest_message());
         let pairing = (settings.encoder.biflow != Biflow::Off)
             .then(|| Pairing::new(PairingLimits::default(), settings.conversations));
         let mut stream = Self { settings, domains: Vec::new(), last_domain: 0, ring, pairing, told: None };

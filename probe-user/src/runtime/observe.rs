@@ -97,6 +97,12 @@ impl Observer {
                 created: report.created,
                 expired: report.expired,
             },
+            overload: metrics::Overload {
+                rung: report.overload.rung.number(),
+                ups: report.overload.ups,
+                downs: report.overload.downs,
+                flow_sampling: report.flow_sampling,
+            },
             harvests: self.durations.read(),
             export_queue_length: self.export.queue_length.get(),
             export_queue_capacity: self.queue_capacity,

@@ -12,7 +12,7 @@ fn balanced() -> Ledger {
         packets: PacketLedger {
             received: 1_000,
             metered: 900,
-            unmetered: Reasons::unmetered(&[60, 5, 4, 0, 30]),
+            unmetered: Reasons::unmetered(&[60, 5, 4, 0, 30, 0]),
             steered: 1,
             exported: 800,
             live: 70,
@@ -85,7 +85,7 @@ fn the_json_has_the_agreed_shape() {
     assert_eq!(
         json["packets"],
         json!({"received": 1000, "metered": 900,
-               "unmetered": {"not_ip": 60, "truncated": 5, "malformed": 4, "too_deep": 0, "own_export": 30},
+               "unmetered": {"not_ip": 60, "truncated": 5, "malformed": 4, "too_deep": 0, "own_export": 30, "sampled_out": 0},
                "steered": 1, "exported": 800, "live": 70, "lost": {"spill_ring_full": 20, "queue_full": 10}})
     );
     assert_eq!(

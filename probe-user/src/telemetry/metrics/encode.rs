@@ -24,6 +24,7 @@ impl Snapshot {
         self.encode_losses(&mut to);
         self.encode_interfaces(&mut to);
         self.encode_flows(&mut to);
+        self.encode_overload(&mut to);
         self.encode_harvests(&mut to);
         self.encode_export(&mut to);
         self.encode_collectors(&mut to);
@@ -163,6 +164,24 @@ impl Snapshot {
             .sample(&[], self.live.packets);
         to.family("flowprobe_live_octets", Kind::Gauge, "Octets of flows not yet exported")
             .sample(&[], self.live.octets);
+    }
+
+    fn encode_overload(&self, to: &mut Encoder) {
+        to.family(
+            "flowprobe_overload_rung",
+            Kind::Gauge,
+            "What is done about an overload: 0 nothing, 1 shorter idle timeout, 2 early export, 3 and above flow sampling",
+        )
+        .sample(&[], u64::from(self.overload.rung));
+        to.family("flowprobe_overload_steps_total", Kind::Counter, "Moves of the overload ladder")
+            .sample(&[("direction", "up")], self.overload.ups)
+            .sample(&[("direction", "down")], self.overload.downs);
+        to.family(
+            "flowprobe_flow_sampling_interval",
+            Kind::Gauge,
+            "One flow in this many is metered because of an overload, of those that --sampling leaves; 1 is every one",
+        )
+        .sample(&[], u64::from(self.overload.flow_sampling));
     }
 
     fn encode_harvests(&self, to: &mut Encoder) {
