@@ -232,6 +232,10 @@ impl Exporter {
         let now = Now { unix_ns: now_unix_ns, at: now };
         self.tend(now);
         let mut progress = Progress::default();
+        if urgency == Urgency::Pressure {
+            // What was held back leaves before more is put over it.
+            progress.sent += self.send(urgency, now);
+        }
         for _ in 0..ROUNDS {
             let popped = self.pop(self.room(urgency), now);
             progress.popped += popped;
@@ -303,18 +307,20 @@ impl Exporter {
 
     /// Records that may be encoded now: as many as the quickest collector of each stream has room for, or every
     /// one if nothing may be lost. Under pressure a collector that lags behind loses messages instead, and one
-    /// that is not there holds up nobody.
+    /// that takes nothing, or is not there, never holds up the others.
     fn room(&self, urgency: Urgency) -> usize {
         if urgency == Urgency::Pressure {
             return BATCH;
         }
+        let some_move = self.senders.iter().any(Sender::moves);
+        let counts = |sender: &&Sender| if some_move { sender.moves() } else { sender.sink.is_connected() };
         let rooms = self.streams.iter().enumerate().map(|(index, stream)| {
             let ring = stream.ring();
             let senders = self.senders.iter().filter(|sender| sender.stream == index);
             let octets = if self.options.lossless {
                 senders.map(|sender| sender.room(ring)).min()
             } else {
-                senders.filter(|sender| sender.sink.is_connected()).map(|sender| sender.room(ring)).max()
+                senders.filter(counts).map(|sender| sender.room(ring)).max()
             };
             let Some(octets) = octets.and_then(|octets| usize::try_from(octets).ok()) else { return BATCH };
             let message = stream.settings().encoder.largest_message().max(1);

@@ -34,6 +34,8 @@ pub(super) struct Sender {
     /// In the order they were taken; bounded by what the sink takes.
     flying: VecDeque<Flying>,
     records_flying: u64,
+    /// The way there took no more when it was last given something.
+    blocked: bool,
     complaint: Throttle,
     trouble_complaint: Throttle,
     drop_complaint: Throttle,
@@ -48,10 +50,16 @@ impl Sender {
             cursor: Cursor::default(),
             flying: VecDeque::new(),
             records_flying: 0,
+            blocked: false,
             complaint: Throttle::new(COMPLAIN_EVERY),
             trouble_complaint: Throttle::new(COMPLAIN_EVERY),
             drop_complaint: Throttle::new(COMPLAIN_EVERY),
         }
+    }
+
+    /// Whether it is there and takes what it is given, so that waiting for it is worth while.
+    pub(super) fn moves(&self) -> bool {
+        self.sink.is_connected() && !self.blocked
     }
 
     /// Octets that can be encoded before something is overwritten that this collector has not got.
@@ -137,7 +145,8 @@ impl Sender {
                     );
                 }
             }
-            if sent.fate == Fate::Busy {
+            self.blocked = sent.fate == Fate::Busy;
+            if self.blocked {
                 break;
             }
         }
