@@ -136,7 +136,7 @@ fn a_collector_killed_under_load_costs_what_its_kernel_held_and_the_rest_is_coun
             read_up_to(&mut stream, &mut octets, 200_000);
             // Nobody listens, then the connection is gone: with octets unread the kernel resets it, as for a
             // process that was killed.
-            listener = None;
+            drop(listener.take());
             assert!(stream.peek(&mut [0; 1]).unwrap() > 0, "nothing was on its way");
             drop(stream);
             sessions.push(octets);

@@ -43,10 +43,12 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(collector: &CollectorUrl, stream: usize, sink: Box<dyn Sink>) -> Self {
+        let unless_given = if collector.transport.has_sessions() { Rate::Free } else { Rate::Auto };
+        let rate = collector.pps.map_or(unless_given, Rate::Fixed);
         Self {
             stream,
             sink,
-            pacer: Pacer::new(collector.pps.map_or(Rate::Auto, Rate::Fixed)),
+            pacer: Pacer::new(rate),
             cursor: Cursor::default(),
             flying: VecDeque::new(),
             records_flying: 0,
