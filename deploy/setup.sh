@@ -17,7 +17,7 @@ CORE_PACKAGES=(rustc-web cargo-web rust-web-src)
 LINKER_PACKAGES=("llvm-$LLVM-dev" zlib1g-dev libzstd-dev)
 # Tools that the tests call, and the probes and collectors that they compare with.
 TEST_PACKAGES=(ethtool bpftool iputils-ping util-linux systemd softflowd pmacct nfdump tshark tcpreplay
-    prometheus libfixbuf-tools fprobe)
+    prometheus libfixbuf-tools fprobe openssl)
 
 usage() {
     cat <<'TEXT'
@@ -103,7 +103,7 @@ other_distribution() {
     has_bpf_linker || missing+=("the development files of LLVM $LLVM, then: $(linker_command)")
     if [[ $for_tests == yes ]]; then
         for tool in ethtool bpftool ping setpriv systemd-analyze softflowd nfacctd nfcapd tshark tcpreplay promtool \
-            ipfixDump fprobe; do
+            ipfixDump fprobe openssl; do
             command -v "$tool" >/dev/null || missing+=("the command $tool")
         done
         for tool in fmt clippy; do

@@ -88,7 +88,7 @@ fn files_are_rotated_on_the_clock_and_each_can_be_read_alone() {
 }
 
 #[test]
-#[ignore = "needs root: run `make test`"]
+#[ignore = "needs ipfixDump: run `make test`"]
 fn ipfixdump_reads_what_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = bench(folder.path(), "?options=off");

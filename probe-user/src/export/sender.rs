@@ -95,11 +95,12 @@ impl Sender {
             let held_back = self.trouble_complaint.admit(now.at);
             if held_back.is_some() || lost > 0 {
                 tracing::warn!(
-                    "{}: {} ({}); {lost} records lost with it, {} more troubles since the last report",
+                    reason = trouble.reason.name(),
+                    lost_records = lost,
+                    held_back = held_back.unwrap_or(0),
+                    "{}: {}",
                     stats.url,
                     trouble.what,
-                    trouble.reason.name(),
-                    held_back.unwrap_or(0),
                 );
             }
         }

@@ -191,7 +191,7 @@ pub(crate) fn read_session(octets: &[u8]) -> Session {
                 _ => {
                     let (len, is_flow) = templates[&(domain, id)];
                     // Variable lengths stand in options alone, of which there is one to a set.
-                    let count = if len == 0 { 1 } else { (length - 4) / len };
+                    let count = (length - 4).checked_div(len).unwrap_or(1);
                     records += u32::try_from(count).unwrap();
                     session.flows += if is_flow { count as u64 } else { 0 };
                 }
