@@ -405,3 +405,17 @@ impl Exporter {
         Progress { done: queued == 0 && waiting == 0, ..progress }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_streams_of_64_collectors_share_one_budget() {
+        let options = ExporterOptions::default();
+        assert_eq!(options.ring_of_stream(1), MAX_RING);
+        assert_eq!(options.ring_of_stream(64) * 64, RING_OCTETS);
+        assert_eq!(options.ring_of_stream(10_000), MIN_RING);
+        assert!(MIN_RING > BATCH * MAX_RECORD / 4, "a batch of ordinary records fits");
+    }
+}
