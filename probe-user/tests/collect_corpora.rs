@@ -425,3 +425,43 @@ fn datagrams_of_92_exporters_decode_as_tshark_decodes_them() {
     let defects: Vec<_> = decoder.defects().iter().collect();
     assert_eq!(defects, [("no_template", 7)]);
 }
+
+/// Steps of xorshift64 (Marsaglia 2003), so that a failure can be repeated.
+fn next(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    usize::try_from(*state >> 16).unwrap()
+}
+
+#[test]
+fn damaged_datagrams_of_real_exporters_are_read_within_bounds() {
+    let Some(folder) = corpus("logstash-codec-netflow") else { return };
+    let datagrams = datagrams(&folder);
+    let limits = Limits { sessions: 16, templates: 8, fields: 64, octets: 50_000 };
+    let mut decoder = Decoder::new(limits);
+    let mut state = 0x2545_f491_4f6c_dd1d;
+    let mut records = 0;
+    for round in 0..100u64 {
+        for datagram in &datagrams {
+            let mut octets = datagram.octets.clone();
+            // The first round is whole; then one to eight octets change, and some datagrams are cut.
+            let changes = if round > 0 { next(&mut state) % 8 + 1 } else { 0 };
+            for _ in 0..changes {
+                let at = next(&mut state) % octets.len();
+                octets[at] = [0, 0xff, 4, next(&mut state).to_le_bytes()[0]][next(&mut state) % 4];
+            }
+            if round % 5 == 4 {
+                octets.truncate(next(&mut state) % octets.len());
+            }
+            let stream = if round % 3 == 2 { u64::from(datagram.from) } else { 0 };
+            let source = Source { exporter: Some(SocketAddr::from((EXPORTER, datagram.from))), stream };
+            let mut values = 0;
+            let read = decoder.decode(source, &octets, |record| values += record.elements.len());
+            assert!(values <= 3 * octets.len());
+            records += read.map_or(0, |read| read.records);
+            assert!(decoder.octets() <= limits.octets);
+        }
+    }
+    assert!(records > 20_000, "hardly anything was read: {records} records");
+}
