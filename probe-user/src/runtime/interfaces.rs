@@ -15,6 +15,8 @@ use crate::{
 /// What telemetry gets to see of an interface.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct InterfaceStatus {
+    /// ifIndex.
+    pub index: u32,
     /// Its name.
     pub name: String,
     /// Whether it is there, up and attached.
@@ -172,6 +174,7 @@ impl Interfaces {
 
     fn publish(&self) {
         let status = self.metered.iter().map(|entry| InterfaceStatus {
+            index: entry.link.index,
             name: entry.link.name.clone(),
             up: entry.link.up && entry.attachment.is_some(),
             mode: entry.attachment.as_ref().map(|attachment| attachment.mode().name()),

@@ -5,12 +5,14 @@ mod clock;
 mod cores;
 mod interfaces;
 mod observe;
+mod overload;
 mod own_export;
 mod plan;
 mod probe;
 mod reload;
 mod signals;
 mod threads;
+mod told;
 mod watch;
 
 pub use clock::now;

@@ -146,6 +146,15 @@ fn harvest(
     })
 }
 
+/// What others ask of the exporter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ExportCommand {
+    /// The interface with the first index now has the second: the same domain goes on.
+    Moved(u32, u32),
+    /// Tell all collectors again what templates and options tell.
+    Refresh,
+}
+
 /// Our and the collector's end of every export socket, and how often that changed.
 pub(super) type SharedEndpoints = Arc<Mutex<(u64, Vec<Endpoint>)>>;
 
@@ -155,7 +164,7 @@ pub(super) struct ExporterThread {
     stop: StopFlag,
     heartbeat: Heartbeat,
     endpoints: SharedEndpoints,
-    moves: Sender<(u32, u32)>,
+    commands: Sender<ExportCommand>,
     print_closed: Arc<AtomicBool>,
 }
 
@@ -168,7 +177,7 @@ impl ExporterThread {
         let (stop, heartbeat) = (StopFlag::default(), Heartbeat::default());
         let endpoints: SharedEndpoints = Arc::new(Mutex::new((exporter.connects(), exporter.endpoints())));
         let print_closed = Arc::new(AtomicBool::new(false));
-        let (moves, receiver) = channel();
+        let (commands, receiver) = channel();
         let thread = {
             let shared = Shared {
                 stop: stop.clone(),
@@ -178,13 +187,13 @@ impl ExporterThread {
             };
             spawn("exporter", cpu, move || export(exporter, &receiver, &shared))?
         };
-        Ok(Self { thread, stop, heartbeat, endpoints, moves, print_closed })
+        Ok(Self { thread, stop, heartbeat, endpoints, commands, print_closed })
     }
 
-    /// The interface with the first index now has the second: the same engine goes on.
-    pub(super) fn moved(&self, from: u32, to: u32) {
+    /// Does what `command` asks, soon.
+    pub(super) fn command(&self, command: ExportCommand) {
         // If the thread has ended there is nothing to do it to; `is_running` tells.
-        self.moves.send((from, to)).ok();
+        self.commands.send(command).ok();
     }
 
     /// Whether it has not ended by itself.
@@ -228,11 +237,14 @@ struct Shared {
     print_closed: Arc<AtomicBool>,
 }
 
-fn export(mut exporter: Exporter, moves: &Receiver<(u32, u32)>, shared: &Shared) {
+fn export(mut exporter: Exporter, commands: &Receiver<ExportCommand>, shared: &Shared) {
     let mut connects = exporter.connects();
     while !shared.stop.is_set() {
-        while let Ok((from, to)) = moves.try_recv() {
-            exporter.moved(from, to);
+        while let Ok(command) = commands.try_recv() {
+            match command {
+                ExportCommand::Moved(from, to) => exporter.moved(from, to),
+                ExportCommand::Refresh => exporter.refresh(),
+            }
         }
         shared.heartbeat.fetch_add(1, Ordering::Relaxed);
         let moment = clock::now();
