@@ -57,7 +57,7 @@ fn v9_options_have_scopes_of_their_own() {
     let scopes: Vec<_> = options.iter().map(|record| record.fields[0]).collect();
     let system = ((V9_SCOPE, 1), 1);
     assert_eq!(scopes, [system, system, system, ((V9_SCOPE, 2), 3)]);
-    assert_eq!(of(&options, 262)[1..], [(34, 100), (35, 1)]);
+    assert_eq!(of(&options, 262)[1..], [(34, 100)]);
     assert_eq!(of(&options, 260)[4..], [(36, 300), (37, 15)]);
     let options = first_options("v9://h?sampling_options=psamp", &sampled("random:100", 1));
     assert_eq!(of(&options, 262)[1..], [(48, 1), (49, 2), (50, 100)]);

@@ -10,7 +10,8 @@
 //! | 263 | interface | its name and description (82, 83) |
 //!
 //! Sampling in the `compat` form is samplingInterval (34) for the domain: the one form that all collectors
-//! in use take for what packets and octets are to be multiplied with. In the `psamp` form it is a selector (302)
+//! in use take for what packets and octets are to be multiplied with (alone: with samplingAlgorithm, 35, beside it
+//! nfcapd 1.7.1 ignores both, in v9 as in IPFIX). In the `psamp` form it is a selector (302)
 //! with its algorithm (304) and parameters (RFC 5477): 305 and 306 for every N-th packet (262), 309 and 310
 //! for one flow in N (264), 311 for packets at random and for all that was put together (265). Version 9 has
 //! no such scope and says samplerId, mode and interval (48 to 50) instead.
@@ -90,11 +91,8 @@ impl Options {
         }
         let selector = spec(302, 8);
         match (self.sampling, self.dialect) {
-            (SamplingOptions::Compat, Dialect::Ipfix) => {
+            (SamplingOptions::Compat, _) => {
                 sets.push(options(SAMPLING, self.domain_scope(), &[spec(34, 4)]));
-            }
-            (SamplingOptions::Compat, Dialect::V9) => {
-                sets.push(options(SAMPLING, self.domain_scope(), &[spec(34, 4), spec(35, 1)]));
             }
             (SamplingOptions::Psamp, Dialect::V9) => {
                 let fields = [spec(48, 1), spec(49, 1), spec(50, 4)];
@@ -151,12 +149,7 @@ impl Options {
         // 1 (deterministic) also where nothing is left out: every packet.
         let mode = told.mode().max(1);
         match (self.sampling, self.dialect) {
-            (SamplingOptions::Compat, Dialect::Ipfix) => {
-                self.set(SAMPLING, &[&domain, &interval.to_be_bytes()])
-            }
-            (SamplingOptions::Compat, Dialect::V9) => {
-                self.set(SAMPLING, &[&domain, &interval.to_be_bytes(), &[mode]])
-            }
+            (SamplingOptions::Compat, _) => self.set(SAMPLING, &[&domain, &interval.to_be_bytes()]),
             (SamplingOptions::Psamp, Dialect::V9) => {
                 self.set(SAMPLING, &[&domain, &[ONE, mode], &interval.to_be_bytes()])
             }
