@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use export_support::{Bench, LOCALHOST, MS, assert_conserved, conversations, ends, not_selected, record};
-use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
+use probe_user::collect::{Collector, CollectorOptions, OutputFormat, Unit};
 use probe_user::export::{
     CollectorPolicy, CollectorUrl, Endpoint, ExporterOptions, NotSelected, Run, Sent, Sink, Tended, UdpSink,
     encode::Now,
@@ -41,12 +41,7 @@ impl Write for Shared {
 impl Receiver {
     fn new() -> Self {
         let out = Shared::default();
-        let options = CollectorOptions {
-            listen: LOCALHOST.into(),
-            format: OutputFormat::Json,
-            count: None,
-            idle_exit: None,
-        };
+        let options = CollectorOptions::udp(LOCALHOST.into(), OutputFormat::Json);
         Self { collector: Collector::bind(options, Box::new(out.clone())).unwrap(), out }
     }
 
@@ -73,7 +68,7 @@ impl Receiver {
 
     fn assert_no_gaps(&self) {
         let sequences = self.collector.sequences();
-        assert_eq!((sequences.missed, sequences.late, sequences.restarts), (0, 0, 0));
+        assert_eq!((sequences.missed(Unit::Flows), sequences.late, sequences.restarts), (0, 0, 0));
     }
 }
 
