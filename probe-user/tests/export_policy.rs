@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use probe_user::collect::{Collector, CollectorOptions, OutputFormat, Unit};
+use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorPolicy, CollectorUrl, Endpoint, ExporterOptions, NotSelected, Run, Sent, Sink, Tended, UdpSink,
     encode::Now,
@@ -68,7 +68,7 @@ impl Receiver {
 
     fn assert_no_gaps(&self) {
         let sequences = self.collector.sequences();
-        assert_eq!((sequences.missed(Unit::Flows), sequences.late, sequences.restarts), (0, 0, 0));
+        assert_eq!((sequences.missed, sequences.late, sequences.restarts), (0, 0, 0));
     }
 }
 
