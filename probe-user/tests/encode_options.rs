@@ -4,8 +4,6 @@
 
 mod encode_support;
 
-use std::time::Duration;
-
 use encode_support::{
     Line, SECOND, UNIX,
     decoders::{Message, Parser, Record, Rw, V9_SCOPE},
