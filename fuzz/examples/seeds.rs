@@ -47,7 +47,7 @@ fn main() -> Result<()> {
 
 /// Messages of every version, templates and options before their data.
 fn exports(v5: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    let v1 = [&[0, 1, 0, 1][..], &[0; 12 + 52]].concat();
+    let v1 = [&[0, 1, 0, 1][..], &[0; 12 + 48]].concat();
     let v7 = [&[0, 7, 0, 1][..], &[0; 20 + 52]].concat();
     let v9 = |sets: &[Vec<u8>]| [&[0, 9, 0, 2][..], &[0; 16], &sets.concat()].concat();
     let ipfix = |sets: &[Vec<u8>]| {

@@ -171,7 +171,31 @@ fn datagrams(folder: &Path) -> Vec<Datagram> {
             octets = rest;
         }
     }
+    for version in [1, 7] {
+        let from = 9000 + u16::from(version);
+        datagrams.push(Datagram { file: format!("made of version {version}"), from, octets: made(version) });
+    }
     datagrams
+}
+
+/// Two records of version 1 or 7, which the corpus does not have: every field has a value of its own.
+fn made(version: u8) -> Vec<u8> {
+    let mut octets = vec![0, version, 0, 2];
+    octets.extend([500_000u32, 1_700_000_000, 123_000_000].map(u32::to_be_bytes).concat());
+    if version == 7 {
+        octets.extend([0, 0, 0, 9, 0, 0, 0, 0]);
+    }
+    for number in 0..2 {
+        octets.extend([192, 0, 2, number + 1, 198, 51, 100, number + 3, 203, 0, 113, number + 5]);
+        octets.extend([0, 7, 0, 8, 0, 0, 1, number, 0, 1, 2, number]);
+        octets.extend([400_000u32, 450_000].map(u32::to_be_bytes).concat());
+        octets.extend([0x9c, 0x40, 1, 0xbb]);
+        match version {
+            1 => octets.extend([0, 0, 6, 0xb8, 0x1b, 0, 0, 0, 0, 0, 0, 0]),
+            _ => octets.extend([0, 0x1b, 6, 0xb8, 0xfd, 0xe8, 0xfd, 0xe9, 24, 16, 0, 0, 0, 0, 0, 0]),
+        }
+    }
+    octets
 }
 
 fn tshark(datagrams: &[Datagram]) -> Vec<Json> {

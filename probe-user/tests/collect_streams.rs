@@ -364,8 +364,8 @@ fn certificates_that_cannot_be_used_are_named() {
 
 #[test]
 fn the_program_listens_on_several_ports_and_sums_up() {
-    let args =
-        ["collect", "--listen", "tcp://127.0.0.1:0,udp://127.0.0.1:0", "--format", "json", "--count", "3"];
+    let args = "collect --listen tcp://127.0.0.1:0,udp://127.0.0.1:0 --format json --options on --count 3";
+    let args: Vec<&str> = args.split(' ').collect();
     let mut process = Process::start(None, env!("CARGO_BIN_EXE_probe"), &args).unwrap();
     process.wait_for_message("listening on udp://127.0.0.1:", 30 * SECOND).unwrap();
     let said = process.stderr();
@@ -373,12 +373,20 @@ fn the_program_listens_on_several_ports_and_sums_up() {
         let rest = said.split(&format!("listening on {scheme}://127.0.0.1:")).nth(1).unwrap();
         rest.split(|letter: char| !letter.is_ascii_digit()).next().unwrap().parse().unwrap()
     };
+    let sampling =
+        [&[0, 3, 0, 18, 1, 44, 0, 2, 0, 1, 0, 149, 0, 4, 0, 34, 0, 4][..], &[1, 44, 0, 12, 0, 0, 0, 7]];
     let mut tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port("tcp"))).unwrap();
-    tcp.write_all(&message(0, &[TEMPLATE, &data(&[6])])).unwrap();
+    tcp.write_all(&message(0, &[sampling[0], sampling[1], &[0, 0, 0, 100], TEMPLATE, &data(&[6])])).unwrap();
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     udp.send_to(&message(0, &[TEMPLATE, &data(&[17, 1])]), (Ipv4Addr::LOCALHOST, port("udp"))).unwrap();
     assert!(process.wait(30 * SECOND).unwrap().success(), "{}", process.stderr());
-    let lines: Vec<_> = process.stdout().lines().map(str::to_owned).collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(process.stderr().contains("flows 3,") && process.stderr().contains("connections 1,"));
+    let lines: Vec<serde_json::Value> =
+        process.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    let options = lines.iter().find(|line| line["recordKind"] == "options").unwrap();
+    assert_eq!((&options["samplingInterval"], &options["template"]), (&100.into(), &300.into()));
+    let summary = process.stderr();
+    for said in ["flows 3,", "options records 1", "connections 1,", "domain 7, sampler 0: 1:100"] {
+        assert!(summary.contains(said), "no {said} in:\n{summary}");
+    }
 }

@@ -89,7 +89,8 @@ pub struct CollectOptions {
     pub format: CollectFormat,
 
     /// Show options records as well (about samplers, interfaces, the exporter itself)
-    #[arg(long, value_name = "on|off", env = "PROBE_OPTIONS", default_value = "off", value_parser = parse_switch)]
+    #[arg(long, value_name = "on|off", env = "PROBE_OPTIONS", default_value = "off",
+          action = clap::ArgAction::Set, value_parser = parse_switch)]
     pub options: bool,
 
     /// End after this many flow records

@@ -368,7 +368,7 @@ fn versions_1_5_and_7_become_elements() {
     };
     let mut decoder = decoder();
     for (version, header_len, record_len, flags, protocol) in
-        [(1, 16, 52, 40, 38), (5, 24, 48, 37, 38), (7, 24, 52, 37, 38)]
+        [(1, 16, 48, 40, 38), (5, 24, 48, 37, 38), (7, 24, 52, 37, 38)]
     {
         let mut record = record[..record_len].to_vec();
         (record[flags], record[protocol]) = (0x12, 6);
