@@ -150,6 +150,15 @@ pub(super) const REVERSE_MORE: [u16; 5] = [6, 152, 153, 136, 5];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::{ElementId, lookup};
+
+    #[test]
+    fn every_field_is_in_the_registry_of_elements() {
+        for field in &FIELDS {
+            let element = lookup(ElementId::iana(field.id)).map(|element| element.name);
+            assert_eq!(element, Some(field.name), "{}", field.id);
+        }
+    }
 
     #[test]
     fn every_field_fits_its_place_and_has_a_name_and_number_of_its_own() {
