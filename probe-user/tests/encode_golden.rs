@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Messages of every kind, octet by octet. The octets were written down from the RFCs and field tables, not taken
-//! from the encoders.
+//! Messages of every kind, octet by octet. The octets were written down from the RFCs and field tables, not
+//! taken from the encoders.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod encode_support;

@@ -111,7 +111,8 @@ pub(super) static FIELDS: [Field; 40] = [
     // pmacct takes counters of 4 or 8 octets only.
     field(2, "packetDeltaCount", 8, Place::Packets, EVERY),
     field(1, "octetDeltaCount", 8, Place::Octets, EVERY),
-    // nfdump 1.7.1 reads no other times in IPFIX; version 9 counts from the boot (FIRST_SWITCHED, LAST_SWITCHED).
+    // nfdump 1.7.1 reads no other times in IPFIX; version 9 counts from the boot (FIRST_SWITCHED,
+    // LAST_SWITCHED).
     field(152, "flowStartMilliseconds", 8, Place::Start, EVERY).v9(22, 4),
     field(153, "flowEndMilliseconds", 8, Place::End, EVERY).v9(21, 4),
     field(245, "dot1qCustomerVlanId", 2, Place::CustomerVlan, L2),
