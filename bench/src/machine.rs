@@ -3,7 +3,21 @@
 
 use std::{fs, hint::black_box};
 
+use anyhow::Context;
+
 use crate::stopwatch::Stopwatch;
+
+/// Resident memory of this process.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn resident_octets() -> anyhow::Result<u64> {
+    let path = "/proc/self/status";
+    let status = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in it")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is not a number")?;
+    Ok(kib * 1024)
+}
 
 /// CPU model, CPUs, the clock they really run at, kernel and frequency governor in one line; what cannot be
 /// read is called unknown.

@@ -27,6 +27,8 @@ pub enum Metric {
     Ns,
     /// Packets, records or flows in a second.
     PerSecond,
+    /// Octets of memory.
+    Octets,
 }
 
 impl Metric {
@@ -34,6 +36,7 @@ impl Metric {
         match self {
             Self::Ns => "ns",
             Self::PerSecond => "per_second",
+            Self::Octets => "octets",
         }
     }
 }
@@ -130,6 +133,7 @@ impl<W: Write> Report<W> {
         let figure = match metric {
             Metric::Ns => format!("{value:.1} ns"),
             Metric::PerSecond => format!("{value:.0} /s"),
+            Metric::Octets => format!("{value:.0} octets"),
         };
         write!(self.out, "{case:<36} {flows:>12} {figure:>16}")?;
         for (name, value) in extra {

@@ -187,7 +187,7 @@ proptest! {
         }
     }
 
-    /// Version 7 as version 5 (v5_properties.rs); version 1 likewise, read by hand: no decoder at hand knows it.
+    /// Version 7 as version 5 (v5_properties.rs); version 1 likewise, read by hand: neither decoder knows it.
     #[test]
     fn netflow_v1_and_v7(exports in prop::collection::vec(export(), 1..80), limit in 500usize..1500) {
         for (version, header, record_len, most) in [("v1", 16, 48, 24), ("v7", 24, 52, 28)] {

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What it costs to turn flow records into NetFlow v5, and to send them over the loopback interface.
+//! What it costs to turn flow records into messages, and to send them over the loopback interface.
 //!
-//! - `select/…`: whether a record is for a collector, by its filter, its sampling, or the hash of `balance`; ns of
-//!   CPU time for each record.
-//! - `encode`: records to datagrams in the ring, nothing sent; ns of CPU time for each record.
+//! - `select/…`: whether a record is for a collector, by its filter, its sampling, or the hash of `balance`;
+//!   ns of CPU time for each record.
+//! - `encode`: records to NetFlow v5 datagrams in the ring, nothing sent; ns of CPU time for each record.
+//!   `encode/…`: the same for other versions, IP versions and fields.
 //! - `send/…`: datagrams handed to the kernel by one thread, nothing encoded; ns of CPU time for each record.
 //! - `encode_and_send/…`: the exporter as it runs: queue, encoder, pace, socket; records a second of CPU
-//!   time, that is on one core of its own, and beside it by the clock on the wall. The queue is filled outside of the time that counts. `drained` has a thread that reads the
-//!   datagrams, `unread` leaves them to the kernel, which drops them when the receiver's buffer is full.
+//!   time, that is on one core of its own, and beside it by the clock on the wall. The queue is filled
+//!   outside of the time that counts, and only what leaves while it is half full counts, before pacing begins.
+//!   `drained` has a thread that reads the datagrams, `unread` leaves them to the kernel, which drops them
+//!   when the receiver's buffer is full.
+//! - `collectors/64`: resident memory of an exporter whose 64 collectors have a stream each.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,18 +20,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use nix::sys::time::TimeValLike;
+use probe_bench::machine::resident_octets;
 use probe_bench::report::{BenchArgs, Metric, Report};
 use probe_bench::stopwatch::{Samples, Stopwatch};
 use probe_common::{Detail, FlowKey};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorPolicy, CollectorUrl, ConversationHash, Cursor, DatagramRing, Distributor, Exporter,
-    ExporterOptions, Mechanism, Selection, Stream, StreamSettings, UdpSink, encode::Now,
+    ExporterOptions, Mechanism, Selection, Sink, Stream, StreamSettings, UdpSink, encode::Now,
 };
 use probe_user::flow::{EndReason, FlowRecord, Timestamp};
 use probe_user::queue::ring;
 
-/// What it costs to turn flow records into NetFlow v5 and to send them
+/// What it costs to turn flow records into messages and to send them
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
@@ -44,10 +49,41 @@ const MECHANISMS: [(Mechanism, &str); 3] = [
     (Mechanism::Single, "sendmsg"),
 ];
 
-fn records() -> Vec<FlowRecord> {
+/// Which flows are IPv6.
+#[derive(Clone, Copy)]
+enum Mix {
+    V4,
+    V6,
+    /// Every fourth.
+    Both,
+}
+
+/// Versions, fields and flows that are timed.
+const ENCODINGS: [(&str, &str, Mix); 9] = [
+    ("encode", "v5://127.0.0.1", Mix::V4),
+    ("encode/v1", "v1://127.0.0.1", Mix::V4),
+    ("encode/v7", "v7://127.0.0.1", Mix::V4),
+    ("encode/v9", "v9://127.0.0.1", Mix::V4),
+    ("encode/ipfix", "ipfix://127.0.0.1", Mix::V4),
+    ("encode/ipfix/minimal", "ipfix://127.0.0.1?fields=minimal", Mix::V4),
+    ("encode/ipfix/full", "ipfix://127.0.0.1?fields=full", Mix::V4),
+    ("encode/ipfix/v6", "ipfix://127.0.0.1", Mix::V6),
+    ("encode/ipfix/both", "ipfix://127.0.0.1", Mix::Both),
+];
+
+fn records(mix: Mix) -> Vec<FlowRecord> {
     let record = |n: u32| {
         let [_, b, c, d] = n.to_be_bytes();
-        let mut key = FlowKey::ipv4([10, b, c, d], [192, d, c, b], 6, 0);
+        let v6 = match mix {
+            Mix::V4 => false,
+            Mix::V6 => true,
+            Mix::Both => n % 4 == 0,
+        };
+        let mut key = if v6 {
+            FlowKey::ipv6([0x20, u64::from(n)], [0x20, u64::from(!n)], 6, 0)
+        } else {
+            FlowKey::ipv4([10, b, c, d], [192, d, c, b], 6, 0)
+        };
         key.set_ports(u16::from_be_bytes([c, d]), 443);
         key.set_ingress_interface(3);
         let start_ns = UNIX - 60_000_000_000 + u64::from(n) * 1000;
@@ -101,10 +137,10 @@ fn assign(records: &[FlowRecord], collectors: usize) -> Result<f64> {
     Ok(cpu_time()?.saturating_sub(start).as_secs_f64() * 1e9 / records.len() as f64)
 }
 
-fn encode(records: &[FlowRecord]) -> Result<f64> {
-    let url: CollectorUrl = "v5://127.0.0.1".parse()?;
+fn encode(records: &[FlowRecord], url: &str) -> Result<f64> {
+    let url: CollectorUrl = url.parse()?;
     let settings = StreamSettings::new(&ExporterOptions::default(), &url, 0, 1472);
-    let mut stream = Stream::new(settings, &[3], 4096 * 1464);
+    let mut stream = Stream::new(settings, &[3], 4096 * 1472);
     let now = Now { unix_ns: UNIX, at: Timestamp(0) };
     stream.encode(records, now);
     let start = cpu_time()?;
@@ -115,15 +151,15 @@ fn encode(records: &[FlowRecord]) -> Result<f64> {
 }
 
 /// A receiver on the loopback interface whose datagrams nobody reads.
-fn unread() -> Result<(UdpSocket, CollectorUrl)> {
+fn unread(version: &str) -> Result<(UdpSocket, CollectorUrl)> {
     let receiver =
         UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot open a UDP socket on 127.0.0.1")?;
-    let url = receiver.local_addr()?.to_string().parse()?;
+    let url = format!("{version}://{}", receiver.local_addr()?).parse()?;
     Ok((receiver, url))
 }
 
 fn send(mechanism: Mechanism, datagrams: u64) -> Result<f64> {
-    let (_receiver, url) = unread()?;
+    let (_receiver, url) = unread("v5")?;
     let mut sink = UdpSink::open(&url)?;
     sink.set_mechanism(mechanism);
     let mut ring = DatagramRing::new(4096, 1464);
@@ -162,27 +198,55 @@ fn encode_and_send(records: &[FlowRecord], url: &CollectorUrl, mechanism: Mechan
     anyhow::ensure!(producer.push_slice(records) == records.len(), "the queue is too small");
     let start = Timestamp(1);
     let (stopwatch, cpu) = (Stopwatch::start(), cpu_time()?);
-    loop {
-        let now = start + stopwatch.elapsed();
-        let queued = producer.len();
-        // The last of it is not under pressure any more and would be paced: end it at once.
-        let progress =
-            if queued >= QUEUE / 2 { exporter.step(UNIX, now) } else { exporter.flush(UNIX, now, now) };
-        if progress.done {
-            break;
-        }
+    // What is left is not under pressure any more and would be paced.
+    while producer.len() >= QUEUE / 2 {
+        exporter.step(UNIX, start + stopwatch.elapsed());
     }
     let (wall, cpu) = (stopwatch.elapsed(), cpu_time()?.saturating_sub(cpu));
     let stats = exporter.stats();
-    let sent = stats.collectors[0].records.get();
-    anyhow::ensure!(sent == records.len() as u64, "{} records sent of {}", sent, records.len());
+    let collector = &stats.collectors[0];
+    let sent = collector.records.get();
+    anyhow::ensure!(
+        sent >= records.len() as u64 / 4 && collector.offered.get() == sent + collector.waiting.get(),
+        "{sent} records sent of {}",
+        records.len()
+    );
     Ok((sent as f64 / wall.as_secs_f64(), sent as f64 / cpu.as_secs_f64()))
+}
+
+/// Resident memory of an exporter with so many collectors, in octets.
+fn memory(records: &[FlowRecord], collectors: u32) -> Result<f64> {
+    let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let before = resident_octets()?;
+    let open = |domain: u32| {
+        let url: CollectorUrl =
+            format!("ipfix://{}?domain={domain}", receiver.local_addr()?).parse().context("not a URL")?;
+        let sink: Box<dyn Sink> = Box::new(UdpSink::open(&url)?);
+        Ok((url, sink))
+    };
+    let opened = (0..collectors).map(open).collect::<Result<Vec<_>>>()?;
+    let (mut producer, consumer) = ring(1 << 14);
+    let mut exporter = Exporter::new(ExporterOptions::default(), opened, vec![consumer], None);
+    let mut at = Timestamp(1);
+    // Often enough that every ring was written all over.
+    for chunk in records.chunks(1 << 13).cycle().take(128) {
+        anyhow::ensure!(producer.push_slice(chunk) == chunk.len(), "the queue is too small");
+        while !producer.is_empty() {
+            at = at + Duration::from_millis(1);
+            exporter.step(UNIX, at);
+        }
+    }
+    Ok(resident_octets()?.saturating_sub(before) as f64)
 }
 
 fn main() -> Result<()> {
     let Args { bench } = Args::parse();
     let mut report = Report::new("encode", bench);
-    let records = records();
+    let records = records(Mix::V4);
+
+    // First, while nothing else was taken and given back.
+    let octets = memory(&records, 64)?;
+    report.row("collectors/64", None, Metric::Octets, octets, &[]);
 
     for (name, options) in SELECTIONS {
         let mut samples = Samples::default();
@@ -199,11 +263,14 @@ fn main() -> Result<()> {
         report.row(&format!("select/balance/{collectors}"), None, Metric::Ns, samples.median(), &[]);
     }
 
-    let mut samples = Samples::default();
-    for _ in 0..ROUNDS {
-        samples.add(encode(&records)?);
+    for (name, url, mix) in ENCODINGS {
+        let records = self::records(mix);
+        let mut samples = Samples::default();
+        for _ in 0..ROUNDS {
+            samples.add(encode(&records, url)?);
+        }
+        report.row(name, None, Metric::Ns, samples.median(), &[]);
     }
-    report.row("encode", None, Metric::Ns, samples.median(), &[]);
 
     let datagrams = if bench.quick { 50_000 } else { 500_000 };
     for (mechanism, name) in MECHANISMS {
@@ -221,7 +288,7 @@ fn main() -> Result<()> {
                 let (by_wall, by_cpu) = if drained {
                     drained_run(&records, mechanism)?
                 } else {
-                    unread_run(&records, mechanism)?
+                    unread_run(&records, "v5", mechanism)?
                 };
                 wall.add(by_wall);
                 cpu.add(by_cpu);
@@ -231,11 +298,22 @@ fn main() -> Result<()> {
             report.row(&case, None, Metric::PerSecond, cpu.median(), &extra);
         }
     }
+    for version in ["v9", "ipfix"] {
+        let (mut wall, mut cpu) = (Samples::default(), Samples::default());
+        for _ in 0..ROUNDS {
+            let (by_wall, by_cpu) = unread_run(&records, version, Mechanism::Segmentation)?;
+            wall.add(by_wall);
+            cpu.add(by_cpu);
+        }
+        let case = format!("encode_and_send/{version}/udp_segment/unread");
+        let extra = [("per_wall_second", wall.median().round().into())];
+        report.row(&case, None, Metric::PerSecond, cpu.median(), &extra);
+    }
     Ok(report.finish()?)
 }
 
-fn unread_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)> {
-    let (_receiver, url) = unread()?;
+fn unread_run(records: &[FlowRecord], version: &str, mechanism: Mechanism) -> Result<(f64, f64)> {
+    let (_receiver, url) = unread(version)?;
     encode_and_send(records, &url, mechanism)
 }
 

@@ -6,11 +6,12 @@
 //! caches. Slots are made outside the measured time, in blocks that a spill ring could hold; the figure is
 //! the median over the blocks, in CPU time.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use probe_bench::{
+    machine::resident_octets,
     random::{Random, hash_seed},
     report::{BenchArgs, Metric, Report},
     stopwatch::{CpuStopwatch, Samples},
@@ -176,12 +177,4 @@ fn measure_map(flows: u64, records: u64) -> anyhow::Result<f64> {
     let packets: u64 = map.values().map(|flow| flow.packets).sum();
     ensure!(packets == flows + merged, "the map lost count: {packets} packets");
     Ok(samples.median())
-}
-
-fn resident_octets() -> anyhow::Result<u64> {
-    let path = "/proc/self/status";
-    let status = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in it")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is not a number")?;
-    Ok(kib * 1024)
 }

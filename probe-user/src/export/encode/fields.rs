@@ -111,7 +111,8 @@ pub(super) static FIELDS: [Field; 40] = [
     // pmacct takes counters of 4 or 8 octets only.
     field(2, "packetDeltaCount", 8, Place::Packets, EVERY),
     field(1, "octetDeltaCount", 8, Place::Octets, EVERY),
-    // nfdump 1.7.1 reads no other times in IPFIX; version 9 counts from the boot (FIRST_SWITCHED, LAST_SWITCHED).
+    // nfdump 1.7.1 reads no other times in IPFIX; version 9 counts from the boot (FIRST_SWITCHED,
+    // LAST_SWITCHED).
     field(152, "flowStartMilliseconds", 8, Place::Start, EVERY).v9(22, 4),
     field(153, "flowEndMilliseconds", 8, Place::End, EVERY).v9(21, 4),
     field(245, "dot1qCustomerVlanId", 2, Place::CustomerVlan, L2),
@@ -150,6 +151,15 @@ pub(super) const REVERSE_MORE: [u16; 5] = [6, 152, 153, 136, 5];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::{ElementId, lookup};
+
+    #[test]
+    fn every_field_is_in_the_registry_of_elements() {
+        for field in &FIELDS {
+            let element = lookup(ElementId::iana(field.id)).map(|element| element.name);
+            assert_eq!(element, Some(field.name), "{}", field.id);
+        }
+    }
 
     #[test]
     fn every_field_fits_its_place_and_has_a_name_and_number_of_its_own() {

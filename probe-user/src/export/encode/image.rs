@@ -89,7 +89,8 @@ places! {
         Source[16] = address(key.words()[0], key.words()[1]),
         Destination[16] = address(key.words()[2], key.words()[3]),
         SourcePort[2] = if icmp { [0; 2] } else { key.source_port().to_be_bytes() },
-        DestinationPort[2] = if icmp && !facts.icmp_port { [0; 2] } else { key.destination_port().to_be_bytes() },
+        DestinationPort[2] =
+            if icmp && !facts.icmp_port { [0; 2] } else { key.destination_port().to_be_bytes() },
         Protocol[1] = [key.protocol()],
         Tos[1] = [key.tos()],
         TcpFlags[2] = (record.tcp_flags & TCP_FLAGS).to_be_bytes(),

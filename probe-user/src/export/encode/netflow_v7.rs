@@ -8,8 +8,8 @@
 //!                       dst_as 2, src_mask 1, dst_mask 1, flags 2 (likewise), router_sc 4
 //! ```
 //!
-//! The first two of the reserved octets carry engine type and id as in version 5, so that nfdump, which reads both
-//! versions alike, keeps the sequences of several interfaces apart.
+//! The first two of the reserved octets carry engine type and id as in version 5, so that nfdump, which reads
+//! both versions alike, keeps the sequences of several interfaces apart.
 
 use super::fixed::{HeaderFacts, Layout};
 use crate::flow::FlowRecord;

@@ -8,8 +8,8 @@
 //!
 //! The header tells Unix time in seconds: the uptime is that of this second's beginning, so that the boot
 //! never jitters; where a flow ended within this second, of the next one's, so that no flow ends after
-//! sysUpTime, which collectors take for a wrap. When the boot moves, collectors that take that for a restart forget
-//! the templates: they are sent again at once.
+//! sysUpTime, which collectors take for a wrap. When the boot moves, collectors that take that for a restart
+//! forget the templates: they are sent again at once.
 
 use super::{
     Now,

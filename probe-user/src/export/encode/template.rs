@@ -4,8 +4,8 @@
 //! ```text
 //! set                      id 2, length 2, contents, (v9) padding to 4
 //! template                 id 2, fields 2, (element 2, length 2, [enterprise 4])…
-//! options template, IPFIX  id 2, fields 2, scope fields 2, (element …)…          RFC 7011 section 3.4.2.2
-//! options template, v9     id 2, scope octets 2, other octets 2, (type 2, length 2)…  RFC 3954 section 6.1
+//! options template, IPFIX  id 2, fields 2, scope fields 2, (element …)…    RFC 7011 section 3.4.2.2
+//! options template, v9     id 2, scope octets 2, other octets 2, (type 2, length 2)…    RFC 3954 section 6.1
 //! ```
 
 /// Octets of a set's header.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The formats with templates: v9 and IPFIX, which differ in their headers, times and sequences ([`Format`]).
 //!
-//! Over datagrams templates are sent before the first record, then every so often and after so many datagrams,
-//! and at once when a collector came back or the meaning of times changed. In a session they come once, at its
-//! beginning ([`Encoder::preamble`]). Templates and options travel in messages of their own.
+//! Over datagrams templates are sent before the first record, then every so often and after so many
+//! datagrams, and at once when a collector came back or the meaning of times changed. In a session they come
+//! once, at its beginning ([`Encoder::preamble`]). Templates and options travel in messages of their own.
 
 use probe_common::IpVersion;
 
