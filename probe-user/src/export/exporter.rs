@@ -416,6 +416,6 @@ mod tests {
         assert_eq!(options.ring_of_stream(1), MAX_RING);
         assert_eq!(options.ring_of_stream(64) * 64, RING_OCTETS);
         assert_eq!(options.ring_of_stream(10_000), MIN_RING);
-        assert!(MIN_RING > BATCH * MAX_RECORD / 4, "a batch of ordinary records fits");
+        const { assert!(MIN_RING > BATCH * MAX_RECORD / 4, "a batch of ordinary records fits") };
     }
 }
