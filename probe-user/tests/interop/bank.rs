@@ -35,6 +35,16 @@ impl Version {
         }
     }
 
+    /// What nfacctd 1.7.7 shows of a record: it knows type and code of ICMP only from the destination
+    /// port, which IPFIX has for ports alone.
+    fn nfacctd_shows(self, record: &Seen) -> Seen {
+        let mut shown = record.clone();
+        if self == Self::Ipfix && matches!(record.flow.protocol, 1 | 58) {
+            shown.flow.destination_port = 0;
+        }
+        shown
+    }
+
     /// nfacctd 1.7.7 keeps whole seconds where times are told as uptime.
     fn nfacctd_tolerance_ms(self) -> u64 {
         if self == Self::Ipfix { 0 } else { 999 }
@@ -173,7 +183,8 @@ impl Received {
         let who = |tool: &str| format!("{case}, {version}, {tool}");
         let scaled: Vec<Seen> = expected.iter().map(|record| record.scaled(factor)).collect();
         assert_same(&who("nfdump"), &scaled, &self.stored.flows, 0);
-        assert_same(&who("nfacctd"), &scaled, &self.counted.flows, version.nfacctd_tolerance_ms());
+        let shown: Vec<Seen> = scaled.iter().map(|record| version.nfacctd_shows(record)).collect();
+        assert_same(&who("nfacctd"), &shown, &self.counted.flows, version.nfacctd_tolerance_ms());
         self.assert_dissected(case, &expected);
     }
 

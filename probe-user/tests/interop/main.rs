@@ -44,7 +44,7 @@ fn all_versions_at_once_to_every_collector() {
     let namespace = &link.metered.namespace;
     let banks: Vec<Bank> = Version::ALL
         .into_iter()
-        .zip([9000, 9010, 9020]).take(1)
+        .zip([9000, 9010, 9020])
         .map(|(version, port)| Bank::start(namespace, version, port, false))
         .collect();
     let mut options = vec!["--print".to_owned(), "json".to_owned(), "--idle-timeout".to_owned(), "500ms".to_owned()];

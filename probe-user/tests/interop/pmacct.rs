@@ -41,7 +41,7 @@ impl Nfacctd {
         // The checks of sequence numbers are off by default, and tell of failures in the log.
         let text = format!(
             "daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: {port}\nnfacctd_disable_checks: false\n\
-             nfacctd_renormalize: {renormalize}\ntimestamps_utc: true\nnum_protos: true\nplugins: print\n\
+             nfacctd_renormalize: {renormalize}\ntimestamps_utc: true\nplugins: print\n\
              aggregate: src_host, dst_host, src_port, dst_port, proto, tos, tcpflags, in_iface, vlan, \
              timestamp_start, timestamp_end, sampling_rate\n\
              print_output: json\nprint_output_file: {}\nprint_refresh_time: 3600\n",
@@ -86,7 +86,7 @@ fn seen(record: &Value) -> Seen {
             destination: address(record, "ip_dst"),
             source_port: narrow(number(record, "port_src")),
             destination_port: narrow(number(record, "port_dst")),
-            protocol: narrow(number(record, "ip_proto")),
+            protocol: protocol(&record["ip_proto"]),
             tos: narrow(number(record, "tos")),
         },
         vlan: narrow(number(record, "vlan")),
@@ -96,5 +96,18 @@ fn seen(record: &Value) -> Seen {
         interface: narrow(number(record, "iface_in")),
         start_ms: unix_ms_of(record["timestamp_start"].as_str().unwrap()),
         end_ms: unix_ms_of(record["timestamp_end"].as_str().unwrap()),
+    }
+}
+
+/// It names the protocols it knows.
+fn protocol(value: &Value) -> u8 {
+    match value.as_str() {
+        Some("icmp") => 1,
+        Some("tcp") => 6,
+        Some("udp") => 17,
+        Some("gre") => 47,
+        Some("esp") => 50,
+        Some("ipv6-icmp") => 58,
+        other => panic!("a protocol that was not sent: {other:?}"),
     }
 }

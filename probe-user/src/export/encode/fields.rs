@@ -98,9 +98,9 @@ pub(super) static FIELDS: [Field; 40] = [
     field(4, "protocolIdentifier", 1, Place::Protocol, EVERY),
     field(5, "ipClassOfService", 1, Place::Tos, DEFAULT | V5),
     // Version 9 has the eight flags of RFC 793 and 3168.
-    field(6, "tcpControlBits", 2, Place::TcpFlags, DEFAULT | V5).v9(6, 1),
+    field(6, "tcpControlBits", 1, Place::TcpFlags, DEFAULT | V5).v9(6, 1),
     field(32, "icmpTypeCodeIPv4", 2, Place::IcmpTypeCode, DEFAULT).ipv4(),
-    field(139, "icmpTypeCodeIPv6", 2, Place::IcmpTypeCode, DEFAULT).ipv6(),
+    field(139, "icmpTypeCodeIPv6", 2, Place::IcmpTypeCode, DEFAULT).ipv6().v9(32, 2),
     field(10, "ingressInterface", 4, Place::Ingress, DEFAULT | V5),
     field(14, "egressInterface", 4, Place::Egress, DEFAULT | V5),
     // nfdump reads 58 alone, others 243 alone.

@@ -94,7 +94,7 @@ impl Options {
                 sets.push(options(SAMPLING, self.domain_scope(), &[spec(34, 4)]));
             }
             (SamplingOptions::Compat, Dialect::V9) => {
-                sets.push(options(SAMPLING, self.domain_scope(), &[spec(34, 4), spec(35, 1)]));
+                sets.push(options(SAMPLING, self.domain_scope(), &[spec(34, 4)]));
             }
             (SamplingOptions::Psamp, Dialect::V9) => {
                 let fields = [spec(48, 1), spec(49, 1), spec(50, 4)];
@@ -155,7 +155,7 @@ impl Options {
                 self.set(SAMPLING, &[&domain, &interval.to_be_bytes()])
             }
             (SamplingOptions::Compat, Dialect::V9) => {
-                self.set(SAMPLING, &[&domain, &interval.to_be_bytes(), &[mode]])
+                self.set(SAMPLING, &[&domain, &interval.to_be_bytes()])
             }
             (SamplingOptions::Psamp, Dialect::V9) => {
                 self.set(SAMPLING, &[&domain, &[ONE, mode], &interval.to_be_bytes()])
