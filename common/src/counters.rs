@@ -31,7 +31,6 @@ pub struct Counters {
     pub outcomes: [u64; OUTCOMES],
     /// Packets metered with a [`crate::Note`].
     pub notes: [u64; NOTES],
-    reserved: u64,
 }
 
 const _: () = assert!(size_of::<Counters>() == 128, "two cache lines");

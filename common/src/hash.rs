@@ -56,6 +56,16 @@ impl HashSeed {
             .wrapping_add(product(w5 & mask, a[10], a[11]));
         (sum ^ sum >> 32).wrapping_mul(self.multiplier)
     }
+
+    /// The hash by which flows are sampled, of the key's [`Self::hash`]: mixed once more, by another number of
+    /// the seed, so that the flows of one set are selected as any others.
+    #[inline(always)]
+    #[must_use]
+    pub fn sampling(&self, hash: u64) -> u32 {
+        let multiplier = (self.addends[0] as u64) << 32 | self.addends[1] as u64 | 1;
+        let mixed = (hash ^ hash >> 32).wrapping_mul(multiplier);
+        ((mixed ^ mixed >> 29).wrapping_mul(self.multiplier) >> 32) as u32
+    }
 }
 
 #[inline(always)]

@@ -29,13 +29,24 @@ pub struct Control {
     pub jiffy_ns: u64,
     /// `CLOCK_MONOTONIC` at jiffy 0, in nanoseconds modulo 2^64.
     pub jiffies_began_ns: u64,
-    reserved: [u64; 5],
+    /// Of so many flows one is metered, beyond what was asked for at the start; 0 and 1: all of them.
+    pub flow_sampling: u32,
+    /// [`crate::sampling_threshold`] of both intervals together: what the program compares with.
+    pub flow_threshold: u32,
+    reserved: [u64; 4],
 }
 
 impl Control {
     /// Nothing told yet.
-    pub const UNSET: Self =
-        Self { epoch: 0, own_exports: 0, jiffy_ns: 0, jiffies_began_ns: 0, reserved: [0; 5] };
+    pub const UNSET: Self = Self {
+        epoch: 0,
+        own_exports: 0,
+        jiffy_ns: 0,
+        jiffies_began_ns: 0,
+        flow_sampling: 0,
+        flow_threshold: 0,
+        reserved: [0; 4],
+    };
 }
 
 /// Both clocks of the kernel at one moment: what the program `probe_clock` leaves in the map `CLOCK`.
@@ -74,6 +85,12 @@ pub mod map_name {
     pub const CACHE: &str = "CACHE";
     /// `Slot`; index (cpu × records + position), mapped.
     pub const SPILL: &str = "SPILL";
+    /// `DetailSet`; index as in `CACHE`, mapped; one entry where details are off.
+    pub const DETAIL: &str = "DETAIL";
+    /// `Detail`; index as in `SPILL`, mapped; one entry where details are off.
+    pub const SPILL_DETAIL: &str = "SPILL_DETAIL";
+    /// `SamplerState`; index cpu.
+    pub const SAMPLER: &str = "SAMPLER";
     /// `RingCursor`; index cpu, mapped.
     pub const CURSOR: &str = "CURSOR";
     /// `Counters`; index (cpu × 2 + epoch), mapped.

@@ -15,15 +15,17 @@ pub enum Outcome {
     TooDeep = 3,
     /// The probe's own datagram on its way to a collector.
     OwnExport = 4,
+    /// Not selected by sampling. Packet sampling comes before parsing, so it may have been anything.
+    SampledOut = 5,
 }
 
 /// Number of outcomes.
-pub const OUTCOMES: usize = 5;
+pub const OUTCOMES: usize = 6;
 
 impl Outcome {
     /// All outcomes, in the order of their counters.
     pub const ALL: [Self; OUTCOMES] =
-        [Self::NotIp, Self::Truncated, Self::Malformed, Self::TooDeep, Self::OwnExport];
+        [Self::NotIp, Self::Truncated, Self::Malformed, Self::TooDeep, Self::OwnExport, Self::SampledOut];
 
     /// Name in the ledger and in the metrics.
     #[must_use]
@@ -34,6 +36,7 @@ impl Outcome {
             Self::Malformed => "malformed",
             Self::TooDeep => "too_deep",
             Self::OwnExport => "own_export",
+            Self::SampledOut => "sampled_out",
         }
     }
 }

@@ -3,14 +3,20 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, stated here")]
 // SAFETY: each type is `repr(C)`, made of integers alone, has no padding (size assertions beside the
 // types and `tests/layout.rs`), and every bit pattern is a valid value.
-use crate::{ClockReading, Control, Counters, FlowKey, KernelSettings, OwnExportKey, RingCursor, Set, Slot};
+use crate::{
+    ClockReading, Control, Counters, Detail, DetailSet, FlowKey, KernelSettings, OwnExportKey, RingCursor,
+    SamplerState, Set, Slot,
+};
 
 unsafe impl aya::Pod for ClockReading {}
 unsafe impl aya::Pod for Control {}
 unsafe impl aya::Pod for Counters {}
+unsafe impl aya::Pod for Detail {}
+unsafe impl aya::Pod for DetailSet {}
 unsafe impl aya::Pod for FlowKey {}
 unsafe impl aya::Pod for KernelSettings {}
 unsafe impl aya::Pod for OwnExportKey {}
 unsafe impl aya::Pod for RingCursor {}
+unsafe impl aya::Pod for SamplerState {}
 unsafe impl aya::Pod for Set {}
 unsafe impl aya::Pod for Slot {}

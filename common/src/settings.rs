@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the loader writes into the program's read-only data before it is verified.
 
-use crate::{ABI_VERSION, HashSeed, KEY_BASE_MASK, OUTCOMES};
+use crate::{ABI_VERSION, HashSeed, KEY_BASE_MASK, OUTCOMES, PacketSampling};
 
 /// Constants of one run. The verifier knows their values, so branches on them cost nothing.
 #[repr(C)]
@@ -24,9 +24,11 @@ pub struct KernelSettings {
     pub key_mask: u64,
     /// Seed of the hash.
     pub seed: HashSeed,
+    /// Which packets are looked at.
+    pub sampling: PacketSampling,
 }
 
-const _: () = assert!(size_of::<KernelSettings>() == 96);
+const _: () = assert!(size_of::<KernelSettings>() == 104);
 const _: () = assert!(OUTCOMES <= 8);
 
 impl KernelSettings {
@@ -45,6 +47,7 @@ impl KernelSettings {
             set_shift: 64 - set_bits,
             key_mask: KEY_BASE_MASK,
             seed,
+            sampling: PacketSampling::OFF,
         }
     }
 }

@@ -7,8 +7,9 @@ use std::fmt::Write;
 use std::mem::{align_of, offset_of, size_of};
 
 use probe_common::{
-    ABI_VERSION, Control, Counters, FlowKey, HashSeed, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK,
-    KernelSettings, Note, Outcome, OwnExportKey, RingCursor, Set, Slot, Tick, map_name,
+    ABI_VERSION, Control, Counters, Detail, DetailSet, FlowKey, HashSeed, KEY_BASE_MASK,
+    KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KernelSettings, Note, Outcome, OwnExportKey, PacketSampling,
+    RingCursor, SamplerState, Set, Slot, Tick, map_name,
 };
 
 macro_rules! layout {
@@ -23,21 +24,26 @@ macro_rules! layout {
 }
 
 const EXPECTED: &str = "\
-ABI version 1
+ABI version 2
 FlowKey size 48 align 8:
 Slot size 64 align 8: packets@48 octets@52 first@56 last@60
 Tick size 4 align 4:
 Set size 128 align 8: slots@0
-Control size 64 align 8: epoch@0 own_exports@4 jiffy_ns@8 jiffies_began_ns@16
+Control size 64 align 8: epoch@0 own_exports@4 jiffy_ns@8 jiffies_began_ns@16 flow_sampling@24 flow_threshold@28
 RingCursor size 128 align 8: head@0 seen_tail@8 tail@64
 Counters size 128 align 8: received_packets@0 received_octets@8 metered_packets@16 metered_octets@24 \
-spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 outcomes@64 notes@104
+spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 outcomes@64 notes@112
 HashSeed size 64 align 8: addends@0 multiplier@48
-KernelSettings size 96 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 publish_by_atomic@16 set_shift@20 key_mask@24 seed@32
+KernelSettings size 104 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 publish_by_atomic@16 set_shift@20 key_mask@24 seed@32 sampling@96
+PacketSampling size 8 align 4: mode@0 parameter@4
+SamplerState size 64 align 4: passed@0
+Detail size 24 align 4: source_mac@0 destination_mac@6 flow_label@12 min_length@16 max_length@18 min_ttl@20 \
+max_ttl@21 fragment_flags@22 known@23
+DetailSet size 64 align 8: details@0
 OwnExportKey size 40 align 8: addresses@0 ports@32 zero@36
-outcomes: not_ip truncated malformed too_deep own_export
+outcomes: not_ip truncated malformed too_deep own_export sampled_out
 notes: later_fragment deep_headers
-maps: .bss CACHE SPILL CURSOR COUNTERS OWN_EXPORT BARRIER CLOCK
+maps: .bss CACHE SPILL DETAIL SPILL_DETAIL SAMPLER CURSOR COUNTERS OWN_EXPORT BARRIER CLOCK
 ";
 
 #[test]
@@ -48,14 +54,22 @@ fn a_changed_layout_needs_a_new_abi_version() {
         Slot { packets, octets, first, last }
         Tick {}
         Set { slots }
-        Control { epoch, own_exports, jiffy_ns, jiffies_began_ns }
+        Control { epoch, own_exports, jiffy_ns, jiffies_began_ns, flow_sampling, flow_threshold }
         RingCursor { head, seen_tail, tail }
         Counters {
             received_packets, received_octets, metered_packets, metered_octets, spilled_records, lost_records,
             lost_packets, lost_octets, outcomes, notes
         }
         HashSeed { addends, multiplier }
-        KernelSettings { abi_version, cpus, set_bits, ring_mask, publish_by_atomic, set_shift, key_mask, seed }
+        KernelSettings {
+            abi_version, cpus, set_bits, ring_mask, publish_by_atomic, set_shift, key_mask, seed, sampling
+        }
+        PacketSampling { mode, parameter }
+        SamplerState { passed }
+        Detail {
+            source_mac, destination_mac, flow_label, min_length, max_length, min_ttl, max_ttl, fragment_flags, known
+        }
+        DetailSet { details }
         OwnExportKey { addresses, ports, zero }
     }
     writeln!(text, "outcomes: {}", Outcome::ALL.map(Outcome::name).join(" ")).unwrap();
@@ -64,6 +78,9 @@ fn a_changed_layout_needs_a_new_abi_version() {
         map_name::CONTROL,
         map_name::CACHE,
         map_name::SPILL,
+        map_name::DETAIL,
+        map_name::SPILL_DETAIL,
+        map_name::SAMPLER,
         map_name::CURSOR,
         map_name::COUNTERS,
         map_name::OWN_EXPORT,

@@ -5,17 +5,21 @@
 
 use etherparse::{
     Ethernet2Header, IpAuthHeader, IpFragOffset, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader,
-    Ipv6Header, Ipv6RawExtHeader, LinkExtSlice, NetSlice, SingleVlanHeader, SlicedPacket, TransportSlice,
-    VlanId,
+    Ipv6Header, Ipv6RawExtHeader, LinkExtSlice, LinkSlice, NetSlice, SingleVlanHeader, SlicedPacket,
+    TransportSlice, VlanId,
 };
 use probe_common::parse::{ParsedPacket, SliceBytes, parse, parse_ip};
-use probe_common::{FlowKey, IpVersion, Note};
+use probe_common::{Detail, FlowKey, IpVersion, Note};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// A valid packet, before it is written.
 #[derive(Clone, Debug)]
 struct Case {
+    macs: ([u8; 6], [u8; 6]),
+    ttl: u8,
+    flow_label: u32,
+    dont_fragment: bool,
     vlans: Vec<u16>,
     ip: Ip,
     tos: u8,
@@ -114,8 +118,8 @@ impl Case {
         }
         types.push(ip_type);
         let link = Ethernet2Header {
-            source: [2; 6],
-            destination: [4; 6],
+            source: self.macs.0,
+            destination: self.macs.1,
             ether_type: etherparse::EtherType(types[0]),
         };
         let mut frame = link.to_bytes().to_vec();
@@ -134,6 +138,8 @@ impl Case {
                     dscp: (self.tos >> 2).try_into().unwrap(),
                     ecn: (self.tos & 3).try_into().unwrap(),
                     protocol: IpNumber(self.transport.protocol(IpVersion::V4)),
+                    time_to_live: self.ttl,
+                    dont_fragment: self.dont_fragment,
                     source: *source,
                     destination: *destination,
                     options: vec![1; option_words * 4].as_slice().try_into().unwrap(),
@@ -153,9 +159,10 @@ impl Case {
                     traffic_class: self.tos,
                     payload_length: u16::try_from(chain.len() + transport.len()).unwrap(),
                     next_header: IpNumber(first),
+                    hop_limit: self.ttl,
+                    flow_label: self.flow_label.try_into().unwrap(),
                     source: *source,
                     destination: *destination,
-                    ..Default::default()
                 };
                 frame.extend_from_slice(&header.to_bytes());
                 frame.extend_from_slice(&chain);
@@ -241,20 +248,39 @@ fn transport() -> impl Strategy<Value = Transport> {
 
 fn case() -> impl Strategy<Value = Case> {
     // 26 octets of payload: the shortest header and the padding never come into it by accident.
-    (vec(0..0x1000u16, 0..=2), ip(), any::<u8>(), transport(), vec(any::<u8>(), 8..64), 0..40usize).prop_map(
-        |(vlans, ip, tos, transport, payload, padding)| Case { vlans, ip, tos, transport, payload, padding },
+    let link = (any::<([u8; 6], [u8; 6])>(), vec(0..0x1000u16, 0..=2), 0..40usize);
+    let header = (ip(), any::<u8>(), any::<u8>(), 0..1u32 << 20, any::<bool>());
+    (link, header, transport(), vec(any::<u8>(), 8..64)).prop_map(
+        |((macs, vlans, padding), (ip, tos, ttl, flow_label, dont_fragment), transport, payload)| Case {
+            macs,
+            ttl,
+            flow_label,
+            dont_fragment,
+            vlans,
+            ip,
+            tos,
+            transport,
+            payload,
+            padding,
+        },
     )
 }
 
 /// What etherparse reads from a frame, in our terms.
 fn independent(frame: &[u8]) -> ParsedPacket {
     let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-    let (mut key, octets, fragment_offset) = match sliced.net.as_ref().unwrap() {
+    let (mut key, octets, fragment_offset, mut detail) = match sliced.net.as_ref().unwrap() {
         NetSlice::Ipv4(ip) => {
             let header = ip.header();
             let tos = header.dcp().value() << 2 | header.ecn().value();
             let key = FlowKey::ipv4(header.source(), header.destination(), header.protocol().0, tos);
-            (key, u32::from(header.total_len()), header.fragments_offset().value())
+            let detail = Detail {
+                min_ttl: header.ttl(),
+                fragment_flags: u8::from(header.dont_fragment()) << 6
+                    | u8::from(header.more_fragments()) << 5,
+                ..Detail::UNKNOWN
+            };
+            (key, u32::from(header.total_len()), header.fragments_offset().value(), detail)
         }
         NetSlice::Ipv6(ip) => {
             let header = ip.header();
@@ -267,14 +293,21 @@ fn independent(frame: &[u8]) -> ParsedPacket {
                 &frame[frame.len() - remaining(frame, ip)..],
             )
             .unwrap();
-            let offset = extensions.fragment.map_or(0, |fragment| fragment.fragment_offset.value());
+            let offset = extensions.fragment.as_ref().map_or(0, |fragment| fragment.fragment_offset.value());
+            let more = extensions.fragment.is_some_and(|fragment| fragment.more_fragments);
+            let detail = Detail {
+                min_ttl: header.hop_limit(),
+                flow_label: header.flow_label().value(),
+                fragment_flags: u8::from(more) << 5,
+                ..Detail::UNKNOWN
+            };
             let key = FlowKey::ipv6(
                 words(header.source()),
                 words(header.destination()),
                 ip.payload().ip_number.0,
                 header.traffic_class(),
             );
-            (key, u32::from(header.payload_length()) + 40, offset)
+            (key, u32::from(header.payload_length()) + 40, offset, detail)
         }
         NetSlice::Arp(_) => unreachable!("no case is ARP"),
     };
@@ -283,7 +316,13 @@ fn independent(frame: &[u8]) -> ParsedPacket {
         LinkExtSlice::Macsec(_) => unreachable!("no case is MACsec"),
     });
     key.set_vlans(vlans.next().unwrap_or(0), vlans.next().unwrap_or(0));
-    let mut packet = ParsedPacket { key, octets, tcp_flags: 0, note: None };
+    if let Some(LinkSlice::Ethernet2(ethernet)) = &sliced.link {
+        (detail.source_mac, detail.destination_mac) = (ethernet.source(), ethernet.destination());
+    }
+    detail.min_length = u16::try_from(octets).unwrap_or(u16::MAX);
+    (detail.max_length, detail.max_ttl) = (detail.min_length, detail.min_ttl);
+    detail.known = Detail::IP | Detail::MAC;
+    let mut packet = ParsedPacket { key, octets, tcp_flags: 0, note: None, detail };
     if fragment_offset != 0 {
         packet.note = Some(Note::LaterFragment);
         return packet;
@@ -356,6 +395,21 @@ proptest! {
         prop_assert_eq!(key.ip_version(), case.version());
         prop_assert_eq!(key.vlan(), case.vlans.first().copied().unwrap_or(0));
         prop_assert_eq!(key.customer_vlan(), case.vlans.get(1).copied().unwrap_or(0));
+        let is_v4 = case.version() == IpVersion::V4;
+        let more = case.fragment().is_some_and(|(_, more)| more);
+        let length = u16::try_from(packet.octets).unwrap();
+        let detail = Detail {
+            source_mac: case.macs.0,
+            destination_mac: case.macs.1,
+            flow_label: if is_v4 { 0 } else { case.flow_label },
+            min_length: length,
+            max_length: length,
+            min_ttl: case.ttl,
+            max_ttl: case.ttl,
+            fragment_flags: u8::from(is_v4 && case.dont_fragment) << 6 | u8::from(more) << 5,
+            known: Detail::IP | Detail::MAC,
+        };
+        prop_assert_eq!(packet.detail, detail);
     }
 
     #[test]
@@ -420,18 +474,20 @@ proptest! {
             for cut in [SliceBytes::new(&frame[..length]), SliceBytes::cut(&frame[..length], frame.len())] {
                 if let Ok(packet) = parse(&cut) {
                     prop_assert_eq!((packet.key, packet.octets), (whole.key, whole.octets), "cut at {}", length);
+                    prop_assert_eq!(packet.detail, whole.detail, "cut at {}", length);
                     prop_assert!(packet.tcp_flags == whole.tcp_flags || packet.tcp_flags == 0);
                 }
             }
         }
     }
 
-    /// An IP packet without its Ethernet header gives the same key, VLANs apart.
+    /// An IP packet without its Ethernet header gives the same, VLANs and MAC addresses apart.
     #[test]
-    fn the_link_header_matters_for_vlans_alone(case in case()) {
+    fn the_link_header_matters_for_vlans_and_macs_alone(case in case()) {
         let frame = case.write();
         let mut framed = parse(&SliceBytes::new(&frame)).unwrap();
         framed.key.set_vlans(0, 0);
+        framed.detail = Detail { source_mac: [0; 6], destination_mac: [0; 6], known: Detail::IP, ..framed.detail };
         let offset = 14 + 4 * case.vlans.len();
         prop_assert_eq!(parse_ip(&SliceBytes::new(&frame), offset), Ok(framed));
         prop_assert_eq!(parse_ip(&SliceBytes::new(&frame[offset..]), 0), Ok(framed));

@@ -12,6 +12,7 @@ mod maps;
 mod micro_flow_cache;
 mod packet_bytes;
 mod place;
+mod sampler;
 mod spill_ring;
 
 use aya_ebpf::{
@@ -34,14 +35,29 @@ static SETTINGS: KernelSettings = KernelSettings::UNSET;
 /// For a TAP or mirror port: every packet ends here.
 #[xdp]
 pub(crate) fn probe_tap(context: XdpContext) -> u32 {
-    run(&context);
+    run::<false>(&context);
     xdp_action::XDP_DROP
 }
 
 /// For a host's own interface: every packet goes on to the stack.
 #[xdp]
 pub(crate) fn probe_host(context: XdpContext) -> u32 {
-    run(&context);
+    run::<false>(&context);
+    xdp_action::XDP_PASS
+}
+
+/// As `probe_tap`, with details. A program of its own, and not a branch, because what a branch might need of
+/// the packet would occupy registers of those who ask for no details.
+#[xdp]
+pub(crate) fn probe_tap_details(context: XdpContext) -> u32 {
+    run::<true>(&context);
+    xdp_action::XDP_DROP
+}
+
+/// As `probe_host`, with details.
+#[xdp]
+pub(crate) fn probe_host_details(context: XdpContext) -> u32 {
+    run::<true>(&context);
     xdp_action::XDP_PASS
 }
 
@@ -59,18 +75,20 @@ pub(crate) fn probe_clock(_: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn run(context: &XdpContext) {
+fn run<const DETAILS: bool>(context: &XdpContext) {
     let settings = settings();
     if let Some(place) = Place::of_this_cpu(settings) {
-        meter(context, settings, &place);
+        meter::<DETAILS>(context, settings, &place);
     }
 }
 
 #[inline(always)]
-fn meter(context: &XdpContext, settings: &KernelSettings, place: &Place) {
-    let bytes = XdpBytes::new(context);
-    place.received(&bytes);
-    let outcome = parse::parse_and(&bytes, Meter { context, settings, place });
+fn meter<const DETAILS: bool>(context: &XdpContext, settings: &KernelSettings, place: &Place) {
+    place.received(&XdpBytes::new(context));
+    let outcome = sampler::select(settings, place).and_then(|()| {
+        // Made anew, so that nothing of the packet lives across the calls that sampling may make.
+        parse::parse_and(&XdpBytes::new(context), Meter::<DETAILS> { context, settings, place })
+    });
     if let Err(outcome) = outcome {
         place.unmetered(outcome);
         log(context, outcome);
@@ -78,19 +96,19 @@ fn meter(context: &XdpContext, settings: &KernelSettings, place: &Place) {
 }
 
 /// What is done with a parsed packet.
-struct Meter<'a> {
+struct Meter<'a, const DETAILS: bool> {
     context: &'a XdpContext,
     settings: &'a KernelSettings,
     place: &'a Place,
 }
 
-impl Handler for Meter<'_> {
+impl<const DETAILS: bool> Handler for Meter<'_, DETAILS> {
     type Output = ();
 
     #[inline(always)]
     fn handle(self, mut packet: ParsedPacket) -> Result<(), Outcome> {
         packet.key.set_ingress_interface(self.context.ingress_ifindex() as u32);
-        micro_flow_cache::meter(self.settings, self.place, &packet)
+        micro_flow_cache::meter::<DETAILS>(self.settings, self.place, &packet)
     }
 }
 

@@ -10,7 +10,9 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap},
 };
-use probe_common::{ClockReading, Control, Counters, OwnExportKey, RingCursor, Set, Slot};
+use probe_common::{
+    ClockReading, Control, Counters, Detail, DetailSet, OwnExportKey, RingCursor, SamplerState, Set, Slot,
+};
 
 /// A global that user space writes, by an update of the map that the loader makes of `.bss`.
 #[repr(transparent)]
@@ -33,6 +35,13 @@ impl Told {
     pub(crate) fn own_exports(&self) -> u32 {
         // SAFETY: as for `epoch`.
         unsafe { read_volatile(&raw const (*self.0.get()).own_exports) }
+    }
+
+    /// Below which sampling hash a flow is metered; 0 for all flows.
+    #[inline(always)]
+    pub(crate) fn flow_threshold(&self) -> u32 {
+        // SAFETY: as for `epoch`.
+        unsafe { read_volatile(&raw const (*self.0.get()).flow_threshold) }
     }
 
     /// `CLOCK_MONOTONIC` of a jiffy, in nanoseconds.
@@ -58,6 +67,18 @@ pub(crate) static CACHE: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 /// Key: cpu × records + position. Written by the kernel, read by user space.
 #[map]
 pub(crate) static SPILL: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Key: as of `CACHE`. Written by the programs with details alone; read by user space while its half is quiet.
+#[map]
+pub(crate) static DETAIL: Array<DetailSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Key: as of `SPILL`. Written by the programs with details alone, read by user space.
+#[map]
+pub(crate) static SPILL_DETAIL: Array<Detail> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Key: cpu. Written and read by the kernel, when packets are sampled by count.
+#[map]
+pub(crate) static SAMPLER: Array<SamplerState> = Array::with_max_entries(1, 0);
 
 /// Key: cpu. Head written by the kernel, tail by user space.
 #[map]

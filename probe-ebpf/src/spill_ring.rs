@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! evicted slot → this CPU's ring. Single producer (this CPU), single consumer (the harvester).
 
-use probe_common::{KernelSettings, Slot};
+use probe_common::{Detail, KernelSettings, Slot};
 
 use crate::{
-    maps::{CURSOR, SPILL},
+    maps::{CURSOR, SPILL, SPILL_DETAIL},
     place::Place,
 };
 
-/// Appends a slot; when the ring is full, counts what is lost with it.
+/// Appends a slot, with its details where they are kept; when the ring is full, counts what is lost with it.
 #[inline(always)]
-pub(crate) fn spill(settings: &KernelSettings, place: &Place, slot: &Slot) {
-    if push(settings, place, slot).is_some() {
+pub(crate) fn spill(settings: &KernelSettings, place: &Place, slot: &Slot, detail: Option<&Detail>) {
+    if push(settings, place, slot, detail).is_some() {
         place.counters().spilled_records += 1;
     } else {
         let counters = place.counters();
@@ -22,7 +22,7 @@ pub(crate) fn spill(settings: &KernelSettings, place: &Place, slot: &Slot) {
 }
 
 #[inline(always)]
-fn push(settings: &KernelSettings, place: &Place, slot: &Slot) -> Option<()> {
+fn push(settings: &KernelSettings, place: &Place, slot: &Slot, detail: Option<&Detail>) -> Option<()> {
     let cursor = CURSOR.get_ptr_mut(place.cpu)?;
     // SAFETY: a value of an array lives as long as the map; head and seen_tail are written by this CPU
     // alone.
@@ -39,9 +39,15 @@ fn push(settings: &KernelSettings, place: &Place, slot: &Slot) -> Option<()> {
         }
     }
     let records = settings.ring_mask + 1;
-    let record = SPILL.get_ptr_mut(place.cpu * records + (head as u32 & settings.ring_mask))?;
+    let position = place.cpu * records + (head as u32 & settings.ring_mask);
+    let record = SPILL.get_ptr_mut(position)?;
     // SAFETY: user space reads a record only between tail and head, and this one lies at head.
     unsafe { *record = *slot };
+    if let Some(detail) = detail {
+        let record = SPILL_DETAIL.get_ptr_mut(position)?;
+        // SAFETY: as above.
+        unsafe { *record = *detail };
+    }
     publish(settings, cursor, head + 1);
     Some(())
 }

@@ -7,6 +7,7 @@
 //! - [`kernel`]: slots from the kernel
 //! - [`capture`]: packets from a file
 //! - [`flow`]: slots merged into flows, flows expired to records
+//! - [`overload`]: what is done when more comes than can be taken
 //! - [`harvest`]: the step that drains, merges, expires and enqueues
 //! - [`queue`]: records on their way to the exporter
 //! - [`element`]: what fields are called and how they are read
@@ -27,6 +28,7 @@ pub mod flow;
 pub mod harvest;
 pub mod kernel;
 pub mod net;
+pub mod overload;
 pub mod queue;
 pub mod runtime;
 pub mod telemetry;

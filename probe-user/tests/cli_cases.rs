@@ -7,8 +7,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use clap::CommandFactory;
-use probe_user::cli::Cli;
+use clap::{CommandFactory, Parser};
+use probe_user::cli::{self, Cli};
 
 fn probe(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_probe"));
@@ -51,6 +51,8 @@ fn wrong_usage_is_status_2_and_says_what_is_allowed() {
         (&["run", "--iface", "eth1", "--decap", "vxlan"], "[possible values: none]"),
         (&["run", "--iface", "eth1", "--key", "mac"], "[possible values: vlanId, dot1qCustomerVlanId]"),
         (&["run", "--iface", "eth1", "--tcp-end", "maybe"], "allowed are on and off"),
+        (&["run", "--iface", "eth1", "--details", "all"], "allowed are on and off"),
+        (&["replay", "x.pcap", "--sampling", "2:10"], "allowed are off, 1:N (every Nth packet), random:N"),
         (&["run", "--iface", "eth1", "--cores", "1"], "harvester,exporter"),
         (&["run", "--iface", "eth1", "--metrics", "localhost"], "such as 127.0.0.1:9990"),
         (&["run", "--iface", "eth1", "--print", "xml"], "[possible values: auto, none, text, json]"),
@@ -101,6 +103,18 @@ fn help_and_version_are_status_0_on_standard_output() {
         assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
     }
     assert_eq!(output(&["--version"]).stdout, format!("probe {}\n", env!("CARGO_PKG_VERSION")).into_bytes());
+}
+
+#[test]
+fn replay_spreads_nothing_unless_asked_so_that_its_records_are_always_the_same() {
+    let jitter = |args: &[&str]| match Cli::try_parse_from(args).unwrap().command {
+        cli::Command::Run(options) => options.flow.active_jitter,
+        cli::Command::Replay(options) => options.flow.active_jitter,
+        _ => panic!("{args:?}"),
+    };
+    assert_eq!(jitter(&["probe", "run", "--iface", "eth1"]), 10);
+    assert_eq!(jitter(&["probe", "replay", "file"]), 0);
+    assert_eq!(jitter(&["probe", "replay", "file", "--active-jitter", "7"]), 7);
 }
 
 #[test]

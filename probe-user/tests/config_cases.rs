@@ -11,8 +11,12 @@ use std::{
 };
 
 use probe_user::{
-    cli::{Cli, Command as Subcommand, CorePlan, KeyField, MetricsAddress, PrintFormat, Role, RunOptions},
+    cli::{
+        Cli, Command as Subcommand, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, Role,
+        RunOptions,
+    },
     config::{ConfigError, Origin, default_settings, effective_settings, read_command_line},
+    flow::Spread,
 };
 use tempfile::TempDir;
 
@@ -53,9 +57,13 @@ fn every_key_takes_effect() {
         xdp-mode = "generic"
         idle-timeout = "30s"
         active-timeout = "2m"
+        active-jitter = 20
+        active-align = "on"
         tcp-end = false
         max-flows = 1000
         key = ["vlan", "dot1qCustomerVlanId"]
+        details = true
+        sampling = "random:10"
         decap = "none"
         collector = ["192.0.2.10", "v5://192.0.2.11:9995"]
         engine-type = 7
@@ -67,6 +75,7 @@ fn every_key_takes_effect() {
         spill-records = 4096
         memory = "2G"
         harvest-interval = "250ms"
+        overload = "adaptive"
         cores = "2,3"
         metrics = "[::1]:9991"
         log-level = "debug"
@@ -79,9 +88,12 @@ fn every_key_takes_effect() {
     assert!(options.interface.force);
     assert_eq!(options.flow.idle_timeout, Duration::from_secs(30));
     assert_eq!(options.flow.active_timeout, Duration::from_secs(120));
+    assert_eq!(options.flow.expiry().spread, Spread { jitter: 20, align: true });
     assert!(!options.flow.tcp_end);
     assert_eq!(options.flow.max_flows, 1000);
     assert_eq!(options.flow.key, [KeyField::Vlan, KeyField::CustomerVlan]);
+    assert!(options.flow.details);
+    assert_eq!(options.flow.sampling.to_string(), "random:10");
     assert_eq!(options.export.collector.len(), 2);
     assert_eq!((options.export.engine_type, options.export.engine_id), (7, 9));
     assert_eq!(options.export.domain, 77);
@@ -90,6 +102,7 @@ fn every_key_takes_effect() {
     assert_eq!((options.resource.cache_slots, options.resource.spill_records), (1024, 4096));
     assert_eq!(options.resource.memory, Some(2 << 30));
     assert_eq!(options.resource.harvest_interval, Duration::from_millis(250));
+    assert_eq!(options.resource.overload, OverloadMode::Adaptive);
     assert_eq!(options.resource.cores, CorePlan::Pinned { harvester: 2, exporter: 3 });
     assert_eq!(options.resource.metrics, MetricsAddress::Listen("[::1]:9991".parse().unwrap()));
     let settings = effective_settings(Some(&path)).unwrap();
@@ -152,6 +165,8 @@ fn refusals_name_file_line_key_value_and_what_is_allowed() {
         ("\n\nidle-timeout = 15\n", "FILE:3: idle-timeout = 15: the unit is missing: ms, s, m, h or d"),
         ("idle-timeout = \"1ms\"", "FILE:1: idle-timeout = \"1ms\": allowed are 100ms to 365d"),
         ("idle-timeout = \"\"", "FILE:1: idle-timeout = \"\": a duration is a whole number and a unit"),
+        ("active-jitter = 51", "FILE:1: active-jitter = 51: allowed are whole numbers from 0 to 50"),
+        ("overload = \"on\"", "FILE:1: overload = \"on\": allowed are off, adaptive"),
         ("max-flows = -1", "FILE:1: max-flows = -1: allowed are whole numbers from 1 to 268435456"),
         ("max-flows = 1.5", "FILE:1: max-flows = 1.5: takes no number with a decimal point"),
         ("max-flows = 0x10", "FILE:1: max-flows = 0x10: write the number in decimal"),
@@ -170,7 +185,8 @@ fn refusals_name_file_line_key_value_and_what_is_allowed() {
             "idle_timeout = \"15s\"",
             "FILE:1: unknown key 'idle_timeout'\n  hint: did you mean 'idle-timeout'?",
         ),
-        ("sampling = \"1:10\"", "FILE:1: unknown key 'sampling'\n  hint: keys are the long options"),
+        ("colour = \"red\"", "FILE:1: unknown key 'colour'\n  hint: keys are the long options"),
+        ("sampling = \"2:10\"", "FILE:1: sampling = \"2:10\": allowed are off, 1:N (every Nth packet)"),
         ("[run]\niface = \"a\"", "FILE:1: unknown key 'run'\n  hint: the file has no sections"),
         ("config = \"other\"", "unknown key 'config'\n  hint: a configuration file cannot name another one"),
         ("help = true", "unknown key 'help'"),

@@ -300,3 +300,62 @@ fn several_collectors_get_the_same() {
     assert_eq!(difference(&sent, &copy.flows()), None);
     assert!(copy.records.iter().all(|record| record.engine.1 == 9));
 }
+
+/// Flow n of the generator comes from 10.0.0.0 + n (2001:db8:: + n), and its packet of turn t is
+/// 64 + (7n + 13t) mod 64 octets long (`Plan::advance`).
+fn lengths(flow: u64, turns: u64) -> (u64, u64) {
+    let all = || (0..turns).map(|turn| 64 + (7 * flow + 13 * turn) % 64);
+    (all().min().unwrap(), all().max().unwrap())
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn details_are_those_of_all_packets_of_a_flow() {
+    const FLOWS: u32 = 4000;
+    const TURNS: u64 = 20;
+    let bench = Bench::new("details");
+    // A cache too small for all of them, so that slots of one flow come in parts, through ring and cache; and
+    // two CPUs that see the same flows.
+    let probe = bench.start(&[
+        "--details",
+        "on",
+        "--print",
+        "json",
+        "--cache-slots",
+        "512",
+        "--harvest-interval",
+        "50ms",
+    ]);
+    let mut generators = [
+        Generator::load(&bench.link, &Traffic::udp(0, FLOWS)).unwrap(),
+        Generator::load(&bench.link, &Traffic::udp(0, FLOWS)).unwrap(),
+        Generator::load(&bench.link, &Traffic::udp(0, FLOWS).over_ipv6()).unwrap(),
+    ];
+    for _ in 0..4 {
+        send_in_parallel(&bench.link, &mut generators, u64::from(FLOWS) * TURNS / 4).unwrap();
+    }
+    let spilled = probe.metric("flowprobe_spilled_records_total", "").unwrap();
+    let ended = stop(probe, &bench.link);
+    assert_all_exported(&ended, generators.iter().map(|it| total(&it.expected().unwrap())).sum());
+    let mut seen = 0;
+    for line in ended.stdout.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let flow = match (record["sourceIPv4Address"].as_str(), record["sourceIPv6Address"].as_str()) {
+            (Some(v4), _) => u64::from(u32::from(v4.parse::<Ipv4Addr>().unwrap()) & 0xff_ffff),
+            (_, Some(v6)) => u64::from(v6.parse::<std::net::Ipv6Addr>().unwrap().segments()[7]),
+            _ => panic!("{line}"),
+        };
+        let packets = if record["sourceIPv4Address"].is_string() { 2 * TURNS } else { TURNS };
+        assert_eq!(record["packetDeltaCount"], packets, "one record a flow: {line}");
+        let found = (&record["minimumIpTotalLength"], &record["maximumIpTotalLength"]);
+        let (shortest, longest) = lengths(flow, TURNS);
+        assert_eq!(found, (&shortest.into(), &longest.into()), "{line}");
+        assert_eq!((&record["minimumTTL"], &record["maximumTTL"]), (&64.into(), &64.into()), "{line}");
+        assert_eq!(record["sourceMacAddress"], "02:00:00:00:00:01", "{line}");
+        assert_eq!(record["destinationMacAddress"], "02:00:00:00:00:02", "{line}");
+        assert_eq!(record["fragmentFlags"], 0, "{line}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2 * FLOWS);
+    assert!(spilled > f64::from(FLOWS), "only {spilled} slots were spilled");
+}

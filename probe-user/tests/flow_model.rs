@@ -10,8 +10,8 @@ use std::{collections::HashMap, time::Duration};
 
 use probe_common::{Detail, FlowKey, HashSeed, KEY_BASE_MASK};
 use probe_user::flow::{
-    EndReason, ExpiryOptions, FlowRecord, FlowTable, Flush, Moment, Observation, TableOptions, Timestamp,
-    WallOffset,
+    EndReason, ExpiryOptions, FlowRecord, FlowTable, Flush, MOST_JITTER, Moment, Observation, Spread,
+    TableOptions, Timestamp, WallOffset,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,8 @@ enum Action {
         idle_ms: u64,
         active_ms: u64,
         tcp_end: bool,
+        jitter: u8,
+        align: bool,
     },
     Force {
         budget: usize,
@@ -51,13 +53,43 @@ struct Sighting {
     from: u8,
     to: u8,
     tcp_flags: u16,
+    detail: SeenDetail,
+}
+
+/// What a sighting's packets had in common; which of it is known depends on the flow.
+#[derive(Clone, Copy, Debug)]
+struct SeenDetail {
+    mac: u8,
+    flow_label: u32,
+    lengths: (u16, u16),
+    ttls: (u8, u8),
+    fragment_flags: u8,
+}
+
+fn seen_detail() -> impl Strategy<Value = SeenDetail> {
+    (any::<u8>(), 0..1u32 << 20, any::<(u16, u16)>(), any::<(u8, u8)>(), any::<u8>()).prop_map(
+        |(mac, flow_label, lengths, ttls, flags)| SeenDetail {
+            mac,
+            flow_label,
+            lengths: (lengths.0.min(lengths.1), lengths.0.max(lengths.1)),
+            ttls: (ttls.0.min(ttls.1), ttls.0.max(ttls.1)),
+            fragment_flags: flags & 0x60,
+        },
+    )
 }
 
 fn sighting(flows: u8) -> impl Strategy<Value = Sighting> {
     let flags = prop_oneof![4 => Just(16), 1 => Just(2), 1 => Just(1), 1 => Just(4), 1 => any::<u16>()];
-    (0..flows, 1u64..1000, any::<u8>(), any::<u8>(), flags).prop_map(|(flow, packets, a, b, tcp_flags)| {
-        Sighting { flow, packets, from: a.min(b), to: a.max(b), tcp_flags }
-    })
+    (0..flows, 1u64..1000, any::<u8>(), any::<u8>(), flags, seen_detail()).prop_map(
+        |(flow, packets, a, b, tcp_flags, detail)| Sighting {
+            flow,
+            packets,
+            from: a.min(b),
+            to: a.max(b),
+            tcp_flags,
+            detail,
+        },
+    )
 }
 
 fn merge(flows: u8) -> impl Strategy<Value = Action> {
@@ -66,12 +98,24 @@ fn merge(flows: u8) -> impl Strategy<Value = Action> {
         .prop_map(|(wait_ms, seen)| Action::Merge { wait_ms, seen })
 }
 
+fn change() -> impl Strategy<Value = Action> {
+    let jitter = prop_oneof![Just(0), 0..=MOST_JITTER];
+    (0u64..20_000, 0u64..100_000, any::<bool>(), jitter, any::<bool>()).prop_map(
+        |(idle_ms, active_ms, tcp_end, jitter, align)| Action::Options {
+            idle_ms,
+            active_ms,
+            tcp_end,
+            jitter,
+            align,
+        },
+    )
+}
+
 fn action(flows: u8) -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => merge(flows),
         4 => (1usize..50).prop_map(|budget| Action::Expire { budget }),
-        1 => (0u64..20_000, 0u64..100_000, any::<bool>())
-            .prop_map(|(idle_ms, active_ms, tcp_end)| Action::Options { idle_ms, active_ms, tcp_end }),
+        1 => change(),
         1 => (1usize..50).prop_map(|budget| Action::Force { budget }),
     ]
 }
@@ -89,23 +133,70 @@ fn key(flow: u8) -> FlowKey {
 }
 
 fn options() -> ExpiryOptions {
-    ExpiryOptions { idle: Duration::from_secs(15), active: Duration::from_secs(60), tcp_end: true }
+    ExpiryOptions {
+        idle: Duration::from_secs(15),
+        active: Duration::from_secs(60),
+        tcp_end: true,
+        spread: Spread::default(),
+    }
 }
 
-fn table(capacity: usize) -> FlowTable {
-    let ExpiryOptions { idle, active, tcp_end } = options();
-    let seed = HashSeed::from_random([0x5a; 56]);
-    let options = TableOptions { capacity, idle, active, tcp_end, key_mask: KEY_BASE_MASK, seed };
+fn seed() -> HashSeed {
+    HashSeed::from_random([0x5a; 56])
+}
+
+/// As an engine would give it: of one kind of flow it always knows the same.
+fn detail(flow: u8, seen: SeenDetail) -> Detail {
+    let mut detail = Detail::UNKNOWN;
+    if !flow.is_multiple_of(4) {
+        detail.known |= Detail::IP;
+        detail.flow_label = seen.flow_label;
+        (detail.min_length, detail.max_length) = seen.lengths;
+        (detail.min_ttl, detail.max_ttl) = seen.ttls;
+        detail.fragment_flags = seen.fragment_flags;
+    }
+    if !flow.is_multiple_of(5) {
+        detail.known |= Detail::MAC;
+        (detail.source_mac, detail.destination_mac) = ([seen.mac; 6], [!seen.mac; 6]);
+    }
+    detail
+}
+
+fn table(capacity: usize, details: bool) -> FlowTable {
+    let ExpiryOptions { idle, active, tcp_end, spread } = options();
+    let (key_mask, seed) = (KEY_BASE_MASK, seed());
+    let options = TableOptions { capacity, idle, active, tcp_end, spread, key_mask, details, seed };
     FlowTable::new(options, Timestamp(START)).unwrap()
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct ModelFlow {
     packets: u64,
     octets: u64,
     first: u64,
     last: u64,
     tcp_flags: u16,
+    /// When each part began, and its details.
+    details: Vec<(u64, Detail)>,
+}
+
+impl ModelFlow {
+    /// Of the first what names, of all what spans.
+    fn detail(&self) -> Detail {
+        // The first of those that began at the same time.
+        let Some((_, first)) = self.details.iter().min_by_key(|(began, _)| *began) else {
+            return Detail::UNKNOWN;
+        };
+        let all = || self.details.iter().map(|(_, detail)| detail);
+        Detail {
+            min_length: all().map(|detail| detail.min_length).min().unwrap(),
+            max_length: all().map(|detail| detail.max_length).max().unwrap(),
+            min_ttl: all().map(|detail| detail.min_ttl).min().unwrap(),
+            max_ttl: all().map(|detail| detail.max_ttl).max().unwrap(),
+            fragment_flags: all().fold(0, |flags, detail| flags | detail.fragment_flags),
+            ..*first
+        }
+    }
 }
 
 /// The rules, said as plainly as possible.
@@ -124,10 +215,28 @@ impl Model {
         self.options.tcp_end && key.protocol() == 6 && flow.tcp_flags & 0b101 != 0
     }
 
+    /// When the active timeout is over: a part of the jitter early, or that much after a multiple of the timeout
+    /// in Unix time.
+    fn active_end(&self, key: &FlowKey, first: u64) -> u64 {
+        let active = nanoseconds(self.options.active);
+        let share = u128::from(active / 100 * u64::from(self.options.spread.jitter));
+        let part = u64::try_from((share * u128::from(seed().hash(key, KEY_BASE_MASK) >> 32)) >> 32).unwrap();
+        if !self.options.spread.align {
+            return first + active - part;
+        }
+        let active = active.max(1);
+        // Two points before, or the first of them that comes after.
+        let mut end = (first + WALL) / active * active - active + part;
+        while end <= first + WALL {
+            end += active;
+        }
+        end - WALL
+    }
+
     /// The earliest time at which the flow is over, and why.
     fn over(&self, key: &FlowKey, flow: &ModelFlow) -> (u64, EndReason) {
         let idle = nanoseconds(self.options.idle);
-        let active = (flow.first + nanoseconds(self.options.active), EndReason::Active);
+        let active = (self.active_end(key, flow.first), EndReason::Active);
         let quiet = if self.ended(key, flow) {
             (flow.last + idle.min(1000 * MILLISECOND) + 1, EndReason::End)
         } else {
@@ -146,7 +255,7 @@ impl Model {
             end_ns: flow.last + WALL,
             tcp_flags: flow.tcp_flags,
             end_reason,
-            detail: Detail::UNKNOWN,
+            detail: flow.detail(),
         });
     }
 
@@ -160,13 +269,14 @@ impl Model {
                 self.export(seen.key, EndReason::End);
             }
         }
-        let nothing = ModelFlow { packets: 0, octets: 0, first, last, tcp_flags };
+        let nothing = ModelFlow { packets: 0, octets: 0, first, last, tcp_flags, details: Vec::new() };
         let flow = self.flows.entry(seen.key).or_insert(nothing);
         flow.packets += seen.packets;
         flow.octets += seen.octets;
         flow.first = flow.first.min(first);
         flow.last = flow.last.max(last);
         flow.tcp_flags |= tcp_flags;
+        flow.details.push((first, seen.detail));
     }
 
     fn expire(&mut self, now: u64) {
@@ -200,6 +310,7 @@ fn observations(seen: &[Sighting], expired: u64, now: u64) -> Vec<Observation> {
             first: at(it.from),
             last: at(it.to),
             tcp_flags: it.tcp_flags,
+            detail: detail(it.flow, it.detail),
         })
         .collect()
 }
@@ -231,7 +342,14 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let model = Model { flows: HashMap::new(), options: options(), records: Vec::new() };
-        Self { table: table(64), model, records: Vec::new(), now: START, expired: START, changed: START }
+        Self {
+            table: table(64, true),
+            model,
+            records: Vec::new(),
+            now: START,
+            expired: START,
+            changed: START,
+        }
     }
 
     /// Goes on to where a step of the wheel begins: all that is over left the table too.
@@ -257,6 +375,7 @@ impl Pair {
                 first: record.start_ns - WALL,
                 last: record.end_ns - WALL,
                 tcp_flags: record.tcp_flags,
+                details: Vec::new(),
             };
             // A change of options works from the end of the current step on.
             self.model.over(&record.key, &flow).0.max(self.changed) / STEP < self.now / STEP
@@ -286,12 +405,13 @@ proptest! {
                     pair.expired = pair.now;
                     prop_assert_eq!(pair.late(), None);
                 }
-                Action::Options { idle_ms, active_ms, tcp_end } => {
+                Action::Options { idle_ms, active_ms, tcp_end, jitter, align } => {
                     // What is over by the old rules goes by the old rules, in the table as in the model.
                     pair.settle(7);
                     let idle = Duration::from_millis(idle_ms);
                     let active = Duration::from_millis(active_ms);
-                    pair.model.options = ExpiryOptions { idle, active, tcp_end };
+                    let spread = Spread { jitter, align };
+                    pair.model.options = ExpiryOptions { idle, active, tcp_end, spread };
                     pair.table.set_options(pair.model.options);
                     pair.changed = pair.now;
                 }
@@ -319,7 +439,7 @@ proptest! {
         capacity in 1usize..20,
         actions in prop::collection::vec(action(60), 1..60),
     ) {
-        let mut table = table(capacity);
+        let mut table = table(capacity, false);
         let (mut now, mut merged) = (START, 0);
         let mut records = Vec::new();
         for action in actions {
@@ -337,11 +457,14 @@ proptest! {
                     prop_assert!(records.len() - before <= budget);
                     prop_assert!(!more || table.live().flows > 0);
                 }
-                Action::Options { idle_ms, active_ms, tcp_end } => table.set_options(ExpiryOptions {
-                    idle: Duration::from_millis(idle_ms),
-                    active: Duration::from_millis(active_ms),
-                    tcp_end,
-                }),
+                Action::Options { idle_ms, active_ms, tcp_end, jitter, align } => {
+                    table.set_options(ExpiryOptions {
+                        idle: Duration::from_millis(idle_ms),
+                        active: Duration::from_millis(active_ms),
+                        tcp_end,
+                        spread: Spread { jitter, align },
+                    });
+                }
                 Action::Force { budget } => {
                     let before = records.len();
                     let mut flush = Flush::all(EndReason::Forced);
@@ -355,6 +478,7 @@ proptest! {
             prop_assert_eq!(table.created(), live.flows + records.len() as u64);
             let snapshot: Vec<_> = table.snapshot(moment(now)).collect();
             prop_assert_eq!((snapshot.len() as u64, packets(&snapshot)), (live.flows, live.packets));
+            prop_assert!(snapshot.iter().all(|record| record.detail == Detail::UNKNOWN), "none are kept");
         }
         flush_all(&mut table, now, 5, &mut records);
         prop_assert_eq!(packets(&records), merged);
@@ -366,11 +490,12 @@ proptest! {
         capacity in 1usize..40,
         seen in prop::collection::vec((any::<u8>(), 0u64..400), 1..600),
     ) {
-        let mut table = table(capacity);
+        let mut table = table(capacity, false);
         table.set_options(ExpiryOptions {
             idle: Duration::from_secs(400),
             active: Duration::from_secs(3600),
             tcp_end: false,
+            spread: Spread::default(),
         });
         let mut now = START;
         for (flow, wait_ms) in seen {

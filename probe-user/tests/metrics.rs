@@ -72,6 +72,7 @@ fn at_start() -> Snapshot {
         collectors: vec![Collector {
             url: "v5://192.0.2.10:2055".into(),
             dropped: Reasons::new(&[("queue", 0), ("send_error", 0)]),
+            not_selected: Reasons::new(&[("filtered", 0), ("sampled_out", 0)]),
             not_representable: Reasons::new(&[("ipv6", 0)]),
             errors: Reasons::new(&[("refused", 0)]),
             ..Collector::default()
@@ -195,6 +196,10 @@ fn every_agreed_series_is_there_at_zero_from_the_start() {
         "flowprobe_flow_table_capacity 0",
         "flowprobe_flows_created_total 0",
         "flowprobe_flows_expired_total{reason=\"lack_of_resources\"} 0",
+        "flowprobe_overload_rung 0",
+        "flowprobe_overload_steps_total{direction=\"up\"} 0",
+        "flowprobe_overload_steps_total{direction=\"down\"} 0",
+        "flowprobe_flow_sampling_interval 1",
         "flowprobe_spilled_records_total{cpu=\"1\"} 0",
         "flowprobe_spill_ring_fill_ratio{cpu=\"0\"} 0",
         "flowprobe_harvest_duration_seconds_bucket{le=\"0.001\"} 0",
@@ -223,9 +228,7 @@ fn counts_come_out_where_they_belong() {
         harvests.observe(Duration::from_millis(milliseconds));
     }
     let mut snapshot = at_start();
-    let mut counters = Counters::default();
-    counters.lost_packets = 3;
-    counters.lost_octets = 300;
+    let mut counters = Counters { lost_packets: 3, lost_octets: 300, ..Counters::default() };
     counters.outcomes[1] = 11;
     counters.notes[0] = 4;
     snapshot.cpus[0].counters = counters;

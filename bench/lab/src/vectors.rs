@@ -3,14 +3,14 @@
 //!
 //! A file is a sentence, then the frame in hex (a comment after `#` says which header), then the answer:
 //! either `outcome: NAME`, or the fields of the key, the octets of the IP packet and what else was read.
-//! What is left out is zero. `zeros: N` appends N octets to the frame.
+//! What is left out is zero. The MAC addresses are those of the frame. `zeros: N` appends N octets to the frame.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use probe_common::parse::ParsedPacket;
-use probe_common::{FlowKey, Note, Outcome};
+use probe_common::{Detail, FlowKey, Note, Outcome};
 
 /// One named packet.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub fn read(name: &str, text: &str) -> Result<Vector> {
         };
         result.with_context(|| format!("line '{line}'"))?;
     }
-    Ok(Vector { name: name.into(), sentence: sentence.into(), frame, expected: answer.finish()? })
+    Ok(Vector { name: name.into(), sentence: sentence.into(), expected: answer.finish(&frame)?, frame })
 }
 
 fn hex(line: &str, frame: &mut Vec<u8>) -> Result<()> {
@@ -96,6 +96,9 @@ struct Answer {
     vlans: (u16, u16),
     octets: u32,
     tcp_flags: u16,
+    ttl: u8,
+    flow_label: u32,
+    fragment_flags: u8,
     note: Option<Note>,
 }
 
@@ -122,12 +125,15 @@ impl Answer {
             "customer vlan" => self.vlans.1 = number(value)?,
             "octets" => self.octets = number(value)?,
             "tcp flags" => self.tcp_flags = number(value)?,
+            "ttl" => self.ttl = number(value)?,
+            "flow label" => self.flow_label = number(value)?,
+            "fragment flags" => self.fragment_flags = number(value)?,
             _ => bail!("no field '{field}'"),
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Result<ParsedPacket, Outcome>> {
+    fn finish(self, frame: &[u8]) -> Result<Result<ParsedPacket, Outcome>> {
         if let Some(outcome) = self.outcome {
             return Ok(Err(outcome));
         }
@@ -142,7 +148,20 @@ impl Answer {
         };
         key.set_ports(self.ports.0, self.ports.1);
         key.set_vlans(self.vlans.0, self.vlans.1);
-        Ok(Ok(ParsedPacket { key, octets: self.octets, tcp_flags: self.tcp_flags, note: self.note }))
+        let length = u16::try_from(self.octets).unwrap_or(u16::MAX);
+        let mac = |at| frame[at..].first_chunk::<6>().copied().context("an Ethernet header");
+        let detail = Detail {
+            source_mac: mac(6)?,
+            destination_mac: mac(0)?,
+            flow_label: self.flow_label,
+            min_length: length,
+            max_length: length,
+            min_ttl: self.ttl,
+            max_ttl: self.ttl,
+            fragment_flags: self.fragment_flags,
+            known: Detail::IP | Detail::MAC,
+        };
+        Ok(Ok(ParsedPacket { key, octets: self.octets, tcp_flags: self.tcp_flags, note: self.note, detail }))
     }
 }
 

@@ -67,7 +67,7 @@ fn records() -> Vec<FlowRecord> {
 fn encode(records: &[FlowRecord]) -> Result<f64> {
     let url: CollectorUrl = "v5://127.0.0.1".parse()?;
     let settings = StreamSettings::new(&ExporterOptions::default(), &url, 0, 1472);
-    let mut stream = Stream::new(settings, &[3], 4096);
+    let mut stream = Stream::new(settings, &[3], 4096 * 1464);
     let now = Now { unix_ns: UNIX, at: Timestamp(0) };
     stream.encode(records, now);
     let start = cpu_time()?;

@@ -17,7 +17,7 @@ use probe_bench::{
 };
 use probe_common::{FlowKey, KEY_BASE_MASK, Slot, Tick};
 use probe_user::{
-    flow::{FlowRecord, FlowTable, Moment, TableOptions, Timestamp, WallOffset},
+    flow::{FlowRecord, FlowTable, Moment, Spread, TableOptions, Timestamp, WallOffset},
     queue::{Consumer, Producer, ring},
 };
 
@@ -41,6 +41,18 @@ struct Options {
     /// Flows the table holds; fewer than are live shows what eviction costs
     #[arg(long)]
     capacity: Option<u64>,
+    /// Share of the active timeout that its deadlines are spread over, in percent
+    #[arg(long, default_value_t = 0)]
+    active_jitter: u8,
+    /// Deadlines at multiples of the active timeout
+    #[arg(long)]
+    active_align: bool,
+}
+
+impl Options {
+    fn spread(&self) -> Spread {
+        Spread { jitter: self.active_jitter, align: self.active_align }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -49,20 +61,30 @@ fn main() -> anyhow::Result<()> {
     let rounds = options.flows / BLOCK as u64 * if options.bench.quick { 4 } else { 10 };
     // A step of the wheel more than the idle timeout makes.
     let capacity = options.capacity.unwrap_or(options.flows + options.flows / 16 + 2 * BLOCK as u64);
-    run(&mut report, "single_packet_flows", options.flows, capacity, rounds)?;
+    let mut run = |case, capacity| run(&mut report, case, options.spread(), options.flows, capacity, rounds);
+    run("single_packet_flows", capacity)?;
     if options.capacity.is_none() {
-        run(&mut report, "single_packet_flows_table_full", options.flows, options.flows / 2, rounds)?;
+        run("single_packet_flows_table_full", options.flows / 2)?;
     }
     report.finish().context("writing the report to standard output")
 }
 
-fn run(report: &mut Report, case: &str, live: u64, capacity: u64, rounds: u64) -> anyhow::Result<()> {
+fn run(
+    report: &mut Report,
+    case: &str,
+    spread: Spread,
+    live: u64,
+    capacity: u64,
+    rounds: u64,
+) -> anyhow::Result<()> {
     let options = TableOptions {
         capacity: usize::try_from(capacity)?,
         idle: IDLE,
         active: Duration::from_secs(300),
         tcp_end: true,
+        spread,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: hash_seed(1),
     };
     let (producer, consumer) = ring(1 << 16);

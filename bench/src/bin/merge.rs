@@ -16,7 +16,7 @@ use probe_bench::{
     stopwatch::{CpuStopwatch, Samples},
 };
 use probe_common::{FlowKey, KEY_BASE_MASK, Slot, Tick};
-use probe_user::flow::{FlowTable, Moment, TableOptions, Timestamp, WallOffset};
+use probe_user::flow::{FlowTable, Moment, Spread, TableOptions, Timestamp, WallOffset};
 
 /// Slots made at a time: 256 KiB.
 const BLOCK: usize = 4096;
@@ -30,6 +30,18 @@ struct Options {
     /// Numbers of flows
     #[arg(long, value_delimiter = ',')]
     flows: Vec<u64>,
+    /// Share of the active timeout that its deadlines are spread over, in percent
+    #[arg(long, default_value_t = 0)]
+    active_jitter: u8,
+    /// Deadlines at multiples of the active timeout
+    #[arg(long)]
+    active_align: bool,
+}
+
+impl Options {
+    fn spread(&self) -> Spread {
+        Spread { jitter: self.active_jitter, align: self.active_align }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -42,7 +54,7 @@ fn main() -> anyhow::Result<()> {
     // A multiple of the flows would take a quick run too long at the upper end.
     let records = if options.bench.quick { 4_000_000 } else { 40_000_000 };
     for &flows in flows {
-        let ours = measure_table(flows, records)?;
+        let ours = measure_table(flows, records, options.spread())?;
         report.row(
             "flow_table",
             Some(flows),
@@ -75,14 +87,16 @@ struct Figures {
     octets_per_flow: f64,
 }
 
-fn measure_table(flows: u64, records: u64) -> anyhow::Result<Figures> {
+fn measure_table(flows: u64, records: u64, spread: Spread) -> anyhow::Result<Figures> {
     let before = resident_octets()?;
     let options = TableOptions {
         capacity: usize::try_from(flows)?,
         idle: Duration::from_secs(3600),
         active: Duration::from_secs(3600),
         tcp_end: true,
+        spread,
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: hash_seed(1),
     };
     let mut table = FlowTable::new(options, NOW)?;

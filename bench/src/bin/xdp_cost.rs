@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What metering one packet costs in XDP, above an empty program: the probe's micro-flow cache, and beside
-//! it, in the same run, the same parser and slot on the kernel's own hash maps.
+//! it, in the same run, the same parser and slot on the kernel's own hash maps, and the cache with details or
+//! sampling.
 //!
 //! `BPF_PROG_TEST_RUN` repeats a program that writes a random flow number into the frame and tail-calls the
 //! program under test. The same with an empty program under test is measured apart and subtracted, so the
@@ -24,7 +25,7 @@ use aya::{
 };
 use clap::Parser;
 use probe_bench::report::{BenchArgs, Metric, Report};
-use probe_common::{Counters, HashSeed};
+use probe_common::{Counters, HashSeed, PacketSampling, Slot};
 use probe_user::{
     kernel::{CounterReader, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus},
     net::Role,
@@ -72,7 +73,15 @@ fn main() -> Result<()> {
     let mut report = Report::new("xdp_cost", args.bench);
     pin(0)?;
     let mut stores = Stores::load()?;
-    let mut probe = UnderTest::load(&args)?;
+    let mut probe = UnderTest::load(&args, "micro_flow_cache", false, PacketSampling::OFF, 1)?;
+    let mut variants = Vec::new();
+    if !args.only_cache {
+        let off = PacketSampling::OFF;
+        variants.push(UnderTest::load(&args, "details_on", true, off, 1)?);
+        variants.push(UnderTest::load(&args, "sampling_1:100", false, PacketSampling::every(100), 1)?);
+        variants.push(UnderTest::load(&args, "sampling_random:100", false, PacketSampling::one_in(100), 1)?);
+        variants.push(UnderTest::load(&args, "sampling_flow:100", false, off, 100)?);
+    }
 
     for case in &cases() {
         for &flows in flows {
@@ -83,6 +92,11 @@ fn main() -> Result<()> {
             let mut lanes = vec![stores.lane("empty")?, probe.lane()?];
             if is_main && !args.only_cache {
                 lanes.extend([stores.lane("percpu_hash")?, stores.lane("lru_percpu_hash")?]);
+            }
+            if [1, 65_536].contains(&flows) {
+                for variant in &mut variants {
+                    lanes.push(variant.lane()?);
+                }
             }
             let before = probe.counters.of_epoch(0);
             let times = stores.race(&lanes, case, flows, turns)?;
@@ -201,6 +215,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 
 /// The probe's own program, with somebody who drains its ring.
 struct UnderTest {
+    name: &'static str,
     program: LoadedProgram,
     counters: CounterReader,
     stop: Arc<AtomicBool>,
@@ -208,9 +223,17 @@ struct UnderTest {
 }
 
 impl UnderTest {
-    fn load(args: &Args) -> Result<Self> {
+    fn load(
+        args: &Args,
+        name: &'static str,
+        details: bool,
+        packet_sampling: PacketSampling,
+        flow_sampling: u32,
+    ) -> Result<Self> {
         let mut program = LoadedProgram::load(KernelOptions {
-            sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records),
+            sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records).with_details(details),
+            packet_sampling,
+            flow_sampling,
             key_mask: 0,
             seed: HashSeed::from_random(std::array::from_fn(|octet| {
                 u8::try_from(octet * 4 + 31).unwrap_or(7)
@@ -222,7 +245,7 @@ impl UnderTest {
         let drainer = thread::spawn(move || {
             // On a machine with one CPU it stays where the test runs.
             pin(1).ok();
-            let mut out = Vec::with_capacity(1024);
+            let mut out: Vec<Slot> = Vec::with_capacity(1024);
             while !stopped.load(Ordering::Relaxed) {
                 let mut taken = 0;
                 for reader in &mut spill {
@@ -236,11 +259,11 @@ impl UnderTest {
                 }
             }
         });
-        Ok(Self { program, counters, stop, drainer: Some(drainer) })
+        Ok(Self { name, program, counters, stop, drainer: Some(drainer) })
     }
 
     fn lane(&mut self) -> Result<Lane> {
-        Ok(Lane { name: "micro_flow_cache", program: self.program.program(Role::Tap)?.fd()?.try_clone()? })
+        Ok(Lane { name: self.name, program: self.program.program(Role::Tap)?.fd()?.try_clone()? })
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ethernet II and its VLAN tags.
 
-use super::PacketBytes;
+use super::{PacketBytes, ParsedPacket};
 use crate::Outcome;
 
 /// VLAN tags the parser follows (802.1ad: a service tag and a customer tag).
@@ -14,11 +14,24 @@ const HEADER: usize = 14;
 const TAG: usize = 4;
 
 /// Where the network layer begins.
-pub(super) struct Network {
+pub(super) struct Network<'a> {
     pub(super) ether_type: u16,
     pub(super) offset: usize,
-    pub(super) vlan: u16,
-    pub(super) customer_vlan: u16,
+    vlan: u16,
+    customer_vlan: u16,
+    /// Destination and source, where there is an Ethernet header.
+    macs: Option<&'a [u8; 12]>,
+}
+
+impl Network<'_> {
+    /// Adds to a packet what the link layer knows of it.
+    #[inline(always)]
+    pub(super) fn complete(&self, packet: &mut ParsedPacket) {
+        packet.key.set_vlans(self.vlan, self.customer_vlan);
+        if let Some(macs) = self.macs {
+            packet.detail.set_macs(macs);
+        }
+    }
 }
 
 /// IEEE 802.1Q-2018 section 9.5 (0x8100, 0x88a8), and the tag that came before the standard (0x9100).
@@ -29,19 +42,20 @@ fn is_tag(ether_type: u16) -> bool {
 
 /// Reads the Ethernet header and the tags behind it.
 #[inline(always)]
-pub(super) fn parse<B: PacketBytes>(bytes: &B) -> Result<Network, Outcome> {
+pub(super) fn parse<B: PacketBytes>(bytes: &B) -> Result<Network<'_>, Outcome> {
     let header: &[u8; HEADER] = bytes.header(0).ok_or(Outcome::Truncated)?;
-    follow_tags(bytes, u16::from_be_bytes([header[12], header[13]]), HEADER)
+    follow_tags(bytes, u16::from_be_bytes([header[12], header[13]]), HEADER, header.first_chunk())
 }
 
 /// Steps over the tags that begin at `offset`, if `ether_type` says that there are any.
 #[inline(always)]
-pub(super) fn follow_tags<B: PacketBytes>(
-    bytes: &B,
+pub(super) fn follow_tags<'a, B: PacketBytes>(
+    bytes: &'a B,
     ether_type: u16,
     offset: usize,
-) -> Result<Network, Outcome> {
-    let mut network = Network { ether_type, offset, vlan: 0, customer_vlan: 0 };
+    macs: Option<&'a [u8; 12]>,
+) -> Result<Network<'a>, Outcome> {
+    let mut network = Network { ether_type, offset, vlan: 0, customer_vlan: 0, macs };
     if is_tag(network.ether_type) {
         network.vlan = tag(bytes, &mut network)?;
         if is_tag(network.ether_type) {
@@ -56,7 +70,7 @@ pub(super) fn follow_tags<B: PacketBytes>(
 
 /// Steps over one tag and returns its VLAN id.
 #[inline(always)]
-fn tag<B: PacketBytes>(bytes: &B, network: &mut Network) -> Result<u16, Outcome> {
+fn tag<B: PacketBytes>(bytes: &B, network: &mut Network<'_>) -> Result<u16, Outcome> {
     let tag: &[u8; TAG] = bytes.header(network.offset).ok_or(Outcome::Truncated)?;
     network.offset += TAG;
     network.ether_type = u16::from_be_bytes([tag[2], tag[3]]);

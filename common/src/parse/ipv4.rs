@@ -2,7 +2,7 @@
 //! IPv4 (RFC 791 section 3.1).
 
 use super::{PacketBytes, ParsedPacket, transport};
-use crate::{FlowKey, Note, Outcome};
+use crate::{Detail, FlowKey, Note, Outcome};
 
 const HEADER: usize = 20;
 const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
@@ -29,7 +29,11 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
         header[9],
         header[1],
     );
-    let mut packet = ParsedPacket { key, octets: total_length as u32, tcp_flags: 0, note: None };
+    let octets = total_length as u32;
+    // The flags lie where IANA element 197 has them.
+    let flags = header[6] & (Detail::DONT_FRAGMENT | Detail::MORE_FRAGMENTS);
+    let detail = Detail::of_ip(octets, header[8], 0, flags);
+    let mut packet = ParsedPacket { key, octets, tcp_flags: 0, note: None, detail };
     let fragment = u16::from_be_bytes([header[6], header[7]]) & MORE_FRAGMENTS_AND_OFFSET;
     if fragment & OFFSET != 0 {
         packet.note = Some(Note::LaterFragment);

@@ -2,7 +2,7 @@
 //! IPv6 and its extension headers (RFC 8200 sections 3 and 4).
 
 use super::{PacketBytes, ParsedPacket, transport};
-use crate::{FlowKey, Note, Outcome};
+use crate::{Detail, FlowKey, Note, Outcome};
 
 /// Extension headers the parser follows. RFC 8200 section 4.1 recommends an order of at most seven.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
@@ -54,7 +54,10 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
     let source = [word(header, 8), word(header, 16)];
     let destination = [word(header, 24), word(header, 32)];
     let key = FlowKey::ipv6(source, destination, protocol, traffic_class);
-    let mut packet = ParsedPacket { key, octets: (payload_length + HEADER) as u32, tcp_flags: 0, note: None };
+    let octets = (payload_length + HEADER) as u32;
+    let flow_label = u32::from_be_bytes([0, header[1] & 0x0f, header[2], header[3]]);
+    let detail = Detail::of_ip(octets, header[7], flow_label, 0);
+    let mut packet = ParsedPacket { key, octets, tcp_flags: 0, note: None, detail };
 
     let mut at = offset + HEADER;
     let end = at + payload_length;
@@ -74,6 +77,9 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
             // In 8-octet units, not counting the first.
             _ => (usize::from(extension[1]) + 1) * 8,
         };
+        if protocol == FRAGMENT && extension[3] & 1 != 0 {
+            packet.detail.fragment_flags |= Detail::MORE_FRAGMENTS;
+        }
         let is_later_fragment = protocol == FRAGMENT && (extension[2] != 0 || extension[3] & 0xf8 != 0);
         protocol = extension[0];
         at += length;

@@ -14,7 +14,7 @@ pub use bytes::{PacketBytes, SliceBytes};
 pub use ethernet::MAX_VLAN_TAGS;
 pub use ipv6::MAX_EXTENSION_HEADERS;
 
-use crate::{FlowKey, Note, Outcome};
+use crate::{Detail, FlowKey, Note, Outcome};
 
 /// What the parser read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,9 @@ pub struct ParsedPacket {
     pub tcp_flags: u16,
     /// What was special about it.
     pub note: Option<Note>,
+    /// What its headers say beside; the MAC addresses where the link has them. A handler that does not look
+    /// at it, and is inlined, does not pay for it.
+    pub detail: Detail,
 }
 
 /// What is done with a packet that was parsed.
@@ -86,24 +89,24 @@ pub fn parse_ether_type<B: PacketBytes>(
     ether_type: u16,
     offset: usize,
 ) -> Result<ParsedPacket, Outcome> {
-    network(bytes, ethernet::follow_tags(bytes, ether_type, offset)?, Return)
+    network(bytes, ethernet::follow_tags(bytes, ether_type, offset, None)?, Return)
 }
 
 #[inline(always)]
 fn network<B: PacketBytes, H: Handler>(
     bytes: &B,
-    network: ethernet::Network,
+    network: ethernet::Network<'_>,
     handler: H,
 ) -> Result<H::Output, Outcome> {
     match network.ether_type {
         ethernet::IPV4 => {
             let mut packet = ipv4::parse(bytes, network.offset)?;
-            packet.key.set_vlans(network.vlan, network.customer_vlan);
+            network.complete(&mut packet);
             handler.handle(packet)
         }
         ethernet::IPV6 => {
             let mut packet = ipv6::parse(bytes, network.offset)?;
-            packet.key.set_vlans(network.vlan, network.customer_vlan);
+            network.complete(&mut packet);
             handler.handle(packet)
         }
         _ => Err(Outcome::NotIp),

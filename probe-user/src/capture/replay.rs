@@ -6,13 +6,15 @@
 //! more than the idle timeout, the clock first stops where all flows are over, so that they are exported
 //! at that time and not at the other end of the gap.
 //!
+//! Sampling goes by the rules of the kernel program, over all packets of all files as if one CPU received them.
+//!
 //! A file knows no interface index of this host: the ingress interface of its flows is 0. A replay can
 //! wait, so nothing is ever lost: when the queue is full, a step says so and does nothing else.
 
 use std::time::Duration;
 
 use probe_common::parse::SliceBytes;
-use probe_common::{NOTES, OUTCOMES};
+use probe_common::{Detail, NOTES, OUTCOMES, Outcome, PacketSampling, Sampler};
 
 use super::{CaptureError, CaptureReader};
 use crate::flow::{EndReason, FlowTable, Flush, Moment, Observation, Timestamp, Totals, WallOffset};
@@ -63,6 +65,7 @@ pub enum Step {
 pub struct Replay {
     table: FlowTable,
     outlet: Outlet,
+    sampler: Sampler,
     file: Option<CaptureReader>,
     /// Whether packets of this file were found to have a link type that is not supported.
     said_unsupported: bool,
@@ -76,12 +79,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// A replay into an empty table; records go to `outlet`.
+    /// A replay of every packet into an empty table; records go to `outlet`.
     #[must_use]
     pub fn new(table: FlowTable, outlet: Outlet) -> Self {
         Self {
             table,
             outlet,
+            sampler: Sampler::new(PacketSampling::OFF, 1, 0),
             file: None,
             said_unsupported: false,
             clock: Timestamp::default(),
@@ -90,6 +94,12 @@ impl Replay {
             flush: Flush::all(EndReason::Forced),
             counts: ReplayCounts::default(),
         }
+    }
+
+    /// The same of those packets that `sampler` selects.
+    #[must_use]
+    pub fn with_sampler(self, sampler: Sampler) -> Self {
+        Self { sampler, ..self }
     }
 
     /// Reads this file next.
@@ -211,11 +221,16 @@ impl Replay {
     fn read_batch(&mut self) -> Result<bool, CaptureError> {
         let Some(file) = &mut self.file else { return Ok(false) };
         let idle = self.table.options().idle;
+        let details = self.table.keeps_details();
         let counts = &mut self.counts;
         for _ in 0..BATCH {
             let Some(packet) = file.next_packet()? else { return Ok(false) };
             counts.received_packets += 1;
             counts.received_octets += (packet.wire_length as usize).max(packet.data.len()) as u64;
+            if !self.sampler.selects_packet() {
+                counts.outcomes[Outcome::SampledOut as usize] += 1;
+                continue;
+            }
             let bytes = SliceBytes::cut(packet.data, packet.wire_length as usize);
             let parsed = match packet.link_type.parse(&bytes) {
                 Some(Ok(parsed)) => parsed,
@@ -237,6 +252,12 @@ impl Replay {
                     continue;
                 }
             };
+            if self.sampler.samples_flows()
+                && !self.sampler.selects_flow(self.table.sampling_hash(&parsed.key))
+            {
+                counts.outcomes[Outcome::SampledOut as usize] += 1;
+                continue;
+            }
             let octets = u64::from(parsed.octets);
             counts.metered_packets += 1;
             counts.metered_octets += octets;
@@ -244,7 +265,9 @@ impl Replay {
                 counts.notes[note as usize] += 1;
             }
             let time = Timestamp(packet.timestamp_ns);
-            let observation = Observation::packet(parsed.key, octets, time, parsed.tcp_flags);
+            let detail = if details { parsed.detail } else { Detail::UNKNOWN };
+            let observation =
+                Observation::packet(parsed.key, octets, time, parsed.tcp_flags).with_detail(detail);
             if time > self.clock {
                 if time.since(self.clock) > idle {
                     self.held = Some(observation);

@@ -4,11 +4,13 @@
 use std::io::Cursor;
 use std::time::Duration;
 
-use probe_common::{HashSeed, KEY_BASE_MASK, Outcome};
+use std::collections::{BTreeMap, BTreeSet};
+
+use probe_common::{Detail, HashSeed, KEY_BASE_MASK, Outcome, Sampler};
 use probe_lab::pcap_file::{PcapFormat, PcapWriter};
 
 use super::{CaptureReader, Replay, Step};
-use crate::flow::{EndReason, FlowRecord, FlowTable, TableOptions, Timestamp};
+use crate::flow::{EndReason, FlowRecord, FlowTable, Sampling, Spread, TableOptions, Timestamp};
 use crate::harvest::Outlet;
 use crate::queue::{self, Consumer};
 
@@ -16,12 +18,18 @@ const START: u64 = 1_700_000_000_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 fn replay(capacity: usize, queue_records: usize) -> (Replay, Consumer<FlowRecord>) {
+    replay_with(capacity, queue_records, false)
+}
+
+fn replay_with(capacity: usize, queue_records: usize, details: bool) -> (Replay, Consumer<FlowRecord>) {
     let options = TableOptions {
         capacity,
         idle: Duration::from_secs(15),
         active: Duration::from_secs(300),
         tcp_end: true,
+        spread: Spread::default(),
         key_mask: KEY_BASE_MASK,
+        details,
         seed: HashSeed::from_random([7; 56]),
     };
     let table = FlowTable::on_demand(options, Timestamp::default()).unwrap();
@@ -188,6 +196,79 @@ fn what_is_not_metered_has_a_reason() {
     assert_eq!((counts.received_packets, counts.received_octets), (3, 84));
     assert_eq!(counts.unsupported_link_type, 2);
     assert_eq!(counts.outcomes[Outcome::NotIp as usize], 1);
+}
+
+#[test]
+fn details_are_those_of_the_packets() {
+    const ETHERNET: [u8; 14] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    let (mut replay, mut consumer) = replay_with(100, 100, true);
+    // A capture without link header knows no MAC addresses.
+    open(&mut replay, &file(RAW, &[(0, 1)]));
+    while !matches!(replay.step(), Step::Ended) {}
+    let format = PcapFormat { nanoseconds: true, link_type: 1, ..PcapFormat::default() };
+    let mut writer = PcapWriter::new(Vec::new(), format).unwrap();
+    for (time, source, ttl, flags) in [(5, 0x0b, 64, 0x40), (3, 0x0a, 60, 0), (9, 0x0c, 61, 0x20)] {
+        let mut packet = [&ETHERNET[..], &udp(2)].concat();
+        packet[11] = source;
+        (packet[14 + 8], packet[14 + 6]) = (ttl, flags);
+        writer.write(START + time, &packet).unwrap();
+    }
+    open(&mut replay, &writer.finish().unwrap());
+    let records = run(&mut replay, &mut consumer);
+    let details: BTreeMap<u16, Detail> = records.iter().map(|r| (r.key.source_port(), r.detail)).collect();
+    assert_eq!(details[&1], Detail::of_ip(28, 64, 0, 0));
+    let expected = Detail {
+        source_mac: [2, 0, 0, 0, 0, 0x0a],
+        destination_mac: [2, 0, 0, 0, 0, 2],
+        min_length: 28,
+        max_length: 28,
+        min_ttl: 60,
+        max_ttl: 64,
+        fragment_flags: 0x60,
+        known: Detail::IP | Detail::MAC,
+        ..Detail::UNKNOWN
+    };
+    assert_eq!(details[&2], expected, "named by the earliest packet, not the first in the file");
+}
+
+/// Ports metered of 4000 packets in 1000 flows, under a sampling, with how many packets were of each.
+fn sampled(sampling: &str) -> (BTreeMap<u16, u64>, u64) {
+    let (replay, mut consumer) = replay(5000, 10_000);
+    let sampling: Sampling = sampling.parse().unwrap();
+    let mut replay =
+        replay.with_sampler(Sampler::new(sampling.packets(), sampling.flow_interval().into(), 42));
+    let packets: Vec<_> = (0..4000u64).map(|n| (n, u16::try_from(n % 1000).unwrap())).collect();
+    open(&mut replay, &file(RAW, &packets));
+    let records = run(&mut replay, &mut consumer);
+    let counts = replay.counts();
+    let sampled_out = counts.outcomes[Outcome::SampledOut as usize];
+    assert_eq!((counts.received_packets, counts.metered_packets + sampled_out), (4000, 4000));
+    let ports = records.iter().map(|record| (record.key.source_port(), record.packets)).collect();
+    (ports, counts.metered_packets)
+}
+
+#[test]
+fn packets_are_sampled_by_count_and_by_chance() {
+    assert_eq!(sampled("off").1, 4000);
+    assert_eq!(sampled("1:7").1, 4000 / 7);
+    let (_, metered) = sampled("random:4");
+    // Six sigma of a binomial distribution.
+    assert!((1000 - 165..=1000 + 165).contains(&metered), "{metered} of 4000");
+}
+
+#[test]
+fn flows_are_sampled_as_a_whole_and_nested() {
+    let kept = |sampling: &str| {
+        let (ports, metered) = sampled(sampling);
+        assert!(ports.values().all(|packets| *packets == 4), "each flow whole or not at all");
+        assert_eq!(metered, 4 * ports.len() as u64);
+        ports.into_keys().collect::<BTreeSet<u16>>()
+    };
+    let (half, quarter, tenth) = (kept("flow:2"), kept("flow:4"), kept("flow:10"));
+    // Six sigma.
+    assert!((500 - 95..=500 + 95).contains(&half.len()), "{}", half.len());
+    assert!((250 - 82..=250 + 82).contains(&quarter.len()), "{}", quarter.len());
+    assert!(tenth.is_subset(&quarter) && quarter.is_subset(&half));
 }
 
 #[test]

@@ -24,7 +24,10 @@ pub use log::{LogFormat, LogLevel, LogOptions};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
 pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
-pub use values::{CorePlan, KeyField, MetricsAddress, PrintFormat, RecordFormat, Role, UdpListen, XdpMode};
+pub use values::{
+    CollectorPolicy, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role,
+    UdpListen, XdpMode,
+};
 
 /// The whole command line.
 #[derive(Parser, Clone, Debug)]

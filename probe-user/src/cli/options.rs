@@ -8,10 +8,14 @@ use probe_common::KEY_BASE_MASK;
 use serde::Serialize;
 
 use super::{
-    KeyField, PrintFormat,
+    CollectorPolicy, KeyField, PrintFormat, RecordFormat,
     duration::{self, duration_within},
-    parsers::{number_within, parse_collector, parse_switch, serialize_path, serialize_switch},
+    parsers::{
+        number_within, parse_collector, parse_sampling, parse_switch, serialize_display, serialize_path,
+        serialize_switch,
+    },
 };
+use crate::flow::{ExpiryOptions, MOST_JITTER, Sampling, Spread};
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -33,6 +37,19 @@ pub struct FlowOptions {
     #[serde(serialize_with = "duration::serialize")]
     pub active_timeout: Duration,
 
+    /// Spread active timeouts over this share of them, so that flows that began together are not exported together:
+    /// no record gets longer than the active timeout, most get shorter by a part of this
+    #[arg(long, value_name = "PERCENT", env = "PROBE_ACTIVE_JITTER", default_value = "10",
+          value_parser = number_within::<u8>(0..=MOST_JITTER.into()))]
+    pub active_jitter: u8,
+
+    /// End the records of flows that go on at multiples of the active timeout (on the minute for 1m, and so on), each
+    /// later by its part of the jitter: on or off
+    #[arg(long, value_name = "on|off", env = "PROBE_ACTIVE_ALIGN", default_value = "off",
+          action = clap::ArgAction::Set, value_parser = parse_switch)]
+    #[serde(serialize_with = "serialize_switch")]
+    pub active_align: bool,
+
     /// Export a TCP flow soon after FIN or RST: on or off
     #[arg(long, value_name = "on|off", env = "PROBE_TCP_END", default_value = "on",
           action = clap::ArgAction::Set, value_parser = parse_switch)]
@@ -49,6 +66,20 @@ pub struct FlowOptions {
     #[arg(long, value_name = "FIELD,…", env = "PROBE_KEY", value_enum, value_delimiter = ',')]
     pub key: Vec<KeyField>,
 
+    /// Keep MAC addresses, TTLs, packet lengths, fragment flags and the IPv6 flow label of each flow, and print
+    /// them with --print json: on or off
+    #[arg(long, value_name = "on|off", env = "PROBE_DETAILS", default_value = "off",
+          action = clap::ArgAction::Set, value_parser = parse_switch)]
+    #[serde(serialize_with = "serialize_switch")]
+    pub details: bool,
+
+    /// Meter a part of the traffic: off, 1:N (every Nth packet of a CPU), random:N (each packet with a probability
+    /// of 1/N) or flow:N (all packets of one flow in N); records count what was metered, nothing is scaled
+    #[arg(long, value_name = "SAMPLING", env = "PROBE_SAMPLING", default_value = "off",
+          value_parser = parse_sampling)]
+    #[serde(serialize_with = "serialize_display")]
+    pub sampling: Sampling,
+
     /// Tunnels to look into; this version looks into none
     #[arg(long, value_name = "TUNNELS", env = "PROBE_DECAP", default_value = "none",
           value_parser = PossibleValuesParser::new(["none"]))]
@@ -56,10 +87,27 @@ pub struct FlowOptions {
 }
 
 impl FlowOptions {
+    /// When flows end.
+    #[must_use]
+    pub fn expiry(&self) -> ExpiryOptions {
+        ExpiryOptions {
+            idle: self.idle_timeout,
+            active: self.active_timeout,
+            tcp_end: self.tcp_end,
+            spread: Spread { jitter: self.active_jitter, align: self.active_align },
+        }
+    }
+
     /// Which bits of key word 5 count.
     #[must_use]
     pub fn key_mask(&self) -> u64 {
         self.key.iter().fold(KEY_BASE_MASK, |mask, field| mask | field.mask())
+    }
+
+    /// Whether flows keep details: where they are asked for and somebody reads them.
+    #[must_use]
+    pub fn wants_details(&self, printed: Option<RecordFormat>) -> bool {
+        self.details && printed == Some(RecordFormat::Json)
     }
 }
 
@@ -68,10 +116,20 @@ impl FlowOptions {
 #[command(next_help_heading = "Export")]
 #[serde(rename_all = "kebab-case")]
 pub struct ExportOptions {
-    /// Collector, as HOST[:PORT] or v5://HOST[:PORT][?key=value&…]; may be repeated, each gets every record
+    /// Collector, as HOST[:PORT] or v5://HOST[:PORT][?key=value&…]; may be repeated
     #[arg(long, value_name = "URL", env = "PROBE_COLLECTOR", value_delimiter = ' ',
           value_parser = parse_collector)]
     pub collector: Vec<String>,
+
+    /// How records are shared out among several collectors
+    #[arg(
+        long,
+        value_name = "POLICY",
+        env = "PROBE_COLLECTOR_POLICY",
+        value_enum,
+        default_value = "replicate"
+    )]
+    pub collector_policy: CollectorPolicy,
 
     /// Engine type in NetFlow v5 headers
     #[arg(long, value_name = "0-255", env = "PROBE_ENGINE_TYPE", default_value = "0",

@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use crate::export::CollectorUrl;
+use crate::{export::CollectorUrl, flow::Sampling};
 
 /// Reads `on` or `off` (and what people write instead).
 pub(super) fn parse_switch(text: &str) -> Result<bool, String> {
@@ -36,6 +36,13 @@ pub(super) fn parse_collector(url: &str) -> Result<String, String> {
         // Option and value stand before this already.
         let error = error.to_string();
         error.strip_prefix(&format!("collector '{url}': ")).unwrap_or(&error).into()
+    })
+}
+
+/// Reads which part of the traffic is metered.
+pub(super) fn parse_sampling(text: &str) -> Result<Sampling, String> {
+    text.parse().map_err(|_| {
+        "allowed are off, 1:N (every Nth packet), random:N and flow:N, with N from 1 to 4294967295".into()
     })
 }
 

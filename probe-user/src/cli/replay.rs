@@ -15,6 +15,8 @@ use super::{ExportOptions, FlowOptions, LogOptions, OutputOptions};
     probe replay trace.pcap --collector 192.0.2.10:2055  send them to a collector\n  \
     tcpdump -w - | probe replay -                        from standard input\n\n\
     Without a collector the records are printed as text.")]
+// A file is replayed to the same records every time, unless asked otherwise: jitter depends on a random seed.
+#[command(mut_arg("active_jitter", |jitter| jitter.default_value("0")))]
 pub struct ReplayOptions {
     /// Capture files, read in this order; - is standard input
     #[arg(value_name = "FILE", required = true)]

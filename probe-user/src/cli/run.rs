@@ -7,7 +7,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    CorePlan, ExportOptions, FlowOptions, LogOptions, MetricsAddress, OutputOptions, Role, XdpMode, bytes,
+    CorePlan, ExportOptions, FlowOptions, LogOptions, MetricsAddress, OutputOptions, OverloadMode, Role,
+    XdpMode, bytes,
     duration::{self, duration_within},
     parse_bytes,
     parsers::{parse_interface, parse_switch, power_of_two_within, serialize_display},
@@ -107,6 +108,10 @@ pub struct ResourceOptions {
           value_parser = duration_within(Duration::from_millis(10)..=Duration::from_secs(10)))]
     #[serde(serialize_with = "duration::serialize")]
     pub harvest_interval: Duration,
+
+    /// What to do when rings, flow table or queue fill up
+    #[arg(long, value_name = "MODE", env = "PROBE_OVERLOAD", value_enum, default_value = "off")]
+    pub overload: OverloadMode,
 
     /// CPUs of the harvester and the exporter: auto, or two numbers such as 2,3
     #[arg(long, value_name = "auto|H,E", env = "PROBE_CORES", default_value = "auto")]

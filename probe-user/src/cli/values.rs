@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use probe_common::{KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK};
 use serde::Serialize;
 
+use crate::export;
+
 /// What becomes of a packet after it was metered.
 #[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
@@ -19,6 +21,28 @@ pub enum Role {
     Host,
 }
 
+/// How records are shared out among collectors.
+#[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum CollectorPolicy {
+    /// Each gets every record
+    Replicate,
+    /// Each record goes to one of those that are up, both directions of a conversation to the same
+    Balance,
+    /// All records go to the first that is up
+    Failover,
+}
+
+impl From<CollectorPolicy> for export::CollectorPolicy {
+    fn from(policy: CollectorPolicy) -> Self {
+        match policy {
+            CollectorPolicy::Replicate => Self::Replicate,
+            CollectorPolicy::Balance => Self::Balance,
+            CollectorPolicy::Failover => Self::Failover,
+        }
+    }
+}
+
 /// How the kernel program is attached.
 #[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
@@ -29,6 +53,17 @@ pub enum XdpMode {
     Native,
     /// In the kernel's general receive path: works everywhere, several times slower
     Generic,
+}
+
+/// What is done when more comes than can be taken.
+#[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverloadMode {
+    /// Nothing: the oldest flows make room, and what finds none is counted as lost
+    Off,
+    /// Step by step: a shorter idle timeout, early export of the oldest flows, flow sampling; and back again when it
+    /// is over
+    Adaptive,
 }
 
 /// A field that can be added to the flow key.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use probe_common::Note;
+use probe_common::{Note, Sampler};
 
 use super::conclude::conclude;
 use crate::capture::{CaptureError, CaptureReader, Replay, Step};
@@ -19,9 +19,9 @@ use crate::cli::{FlowOptions, ReplayOptions};
 use crate::error::ProbeError;
 use crate::export::{
     CollectorStats, DropReason, ExportStats, Exporter, ExporterOptions, MeteringStatistics, NotRepresentable,
-    Told,
+    NotSelected, Told,
 };
-use crate::flow::{EndReason, FlowTable, Moment, TableOptions, Timestamp};
+use crate::flow::{EndReason, ExpiryOptions, FlowTable, Moment, TableOptions, Timestamp};
 use crate::harvest::Outlet;
 use crate::queue;
 use crate::runtime::{self, Signals};
@@ -85,22 +85,32 @@ struct Session {
 impl Session {
     fn open(options: &ReplayOptions) -> Result<Self, ProbeError> {
         let collectors = runtime::collectors(&options.export.collector)?;
+        // A probe waits for a name to resolve; a replay would wait with all its records.
+        if let Some(why) = collectors.iter().find_map(|(_, sink)| sink.unresolved()) {
+            return Err(ProbeError::host(why));
+        }
         let has_collectors = !collectors.is_empty();
-        let printer = options.output.print.format(!has_collectors).map(runtime::printer);
         let metering = Arc::new(Mutex::new(MeteringStatistics::default()));
+        let printed = options.output.print.format(!has_collectors);
+        let printer = printed.map(runtime::printer);
         let exporter_options = ExporterOptions {
             engine_type: options.export.engine_type,
             engine_id: options.export.engine_id,
             domain: options.export.domain,
             lossless: true,
             told: told(&options.flow, &metering),
+            policy: options.export.collector_policy.into(),
+            seed: runtime::random_seed()?,
             ..ExporterOptions::default()
         };
-        let table = open_table(&options.flow)?;
+        let table = open_table(&options.flow, options.flow.wants_details(printed))?;
+        let sampling = options.flow.sampling;
+        let random = runtime::random_seed()?.multiplier;
+        let sampler = Sampler::new(sampling.packets(), sampling.flow_interval().into(), random);
         let (producer, consumer) = queue::ring(QUEUE);
         let exporter = Exporter::new(exporter_options, collectors, vec![consumer], printer);
         Ok(Self {
-            replay: Replay::new(table, Outlet::new(producer)),
+            replay: Replay::new(table, Outlet::new(producer)).with_sampler(sampler),
             stats: exporter.stats(),
             exporter,
             has_collectors,
@@ -188,8 +198,10 @@ impl Session {
 fn told(options: &FlowOptions, metering: &Arc<Mutex<MeteringStatistics>>) -> crate::export::ToldSource {
     let metering = Arc::clone(metering);
     let (idle_timeout, active_timeout) = (options.idle_timeout, options.active_timeout);
+    let sampling = options.sampling;
     Arc::new(move || Told {
         metering: *metering.lock().unwrap_or_else(PoisonError::into_inner),
+        sampling,
         idle_timeout,
         active_timeout,
         overload_sampling: 1,
@@ -197,13 +209,16 @@ fn told(options: &FlowOptions, metering: &Arc<Mutex<MeteringStatistics>>) -> cra
     })
 }
 
-fn open_table(options: &FlowOptions) -> Result<FlowTable, ProbeError> {
+fn open_table(options: &FlowOptions, details: bool) -> Result<FlowTable, ProbeError> {
+    let ExpiryOptions { idle, active, tcp_end, spread } = options.expiry();
     let table = TableOptions {
         capacity: options.max_flows as usize,
-        idle: options.idle_timeout,
-        active: options.active_timeout,
-        tcp_end: options.tcp_end,
+        idle,
+        active,
+        tcp_end,
+        spread,
         key_mask: options.key_mask(),
+        details,
         seed: runtime::random_seed()?,
     };
     FlowTable::on_demand(table, Timestamp::default()).map_err(|error| ProbeError::host(error.to_string()))
@@ -249,8 +264,12 @@ fn collector_ledger(stats: &CollectorStats) -> CollectorLedger {
     let dropped = DropReason::ALL.map(|reason| (reason.name(), stats.dropped[reason as usize].get()));
     let not_representable =
         NotRepresentable::ALL.map(|reason| (reason.name(), stats.not_representable[reason as usize].get()));
+    let not_selected =
+        NotSelected::ALL.map(|reason| (reason.name(), stats.not_selected[reason as usize].get()));
     CollectorLedger {
         url: stats.url.clone(),
+        not_selected: Reasons::new(&not_selected),
+        paired: stats.paired.get(),
         offered: stats.offered.get(),
         records: stats.records.get(),
         datagrams: stats.datagrams.get(),

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use probe_common::HashSeed;
+
 use super::encode::{EncoderSettings, Now, Told};
 use super::pace::Urgency;
 use super::print::Printer;
-use super::select::Selection;
+use super::select::{CollectorPolicy, ConversationHash, Distributor, Selection};
 use super::sender::Sender;
-use super::stats::{ExportStats, NotRepresentable};
-use super::stream::{Stream, StreamSettings};
+use super::stats::ExportStats;
+use super::stream::{Stream, StreamSettings, Tally};
 use super::transport::{Endpoint, Sink};
 use super::url::CollectorUrl;
 use crate::flow::{FlowRecord, Timestamp};
@@ -23,8 +25,13 @@ use crate::queue::Consumer;
 const BATCH: usize = 1024;
 /// Batches of one step, so that its caller gets to look at the time.
 const ROUNDS: usize = 16;
-/// Smallest ring: several batches of which each record needed a datagram of its own.
-const MIN_RING_DATAGRAMS: usize = 4 * BATCH;
+/// Octets of encoded messages that wait for their collectors, in all streams together.
+const RING_OCTETS: usize = 64 << 20;
+/// One stream needs no more (a quarter of a million v5 records), and does not work well with less.
+const MAX_RING: usize = 12 << 20;
+const MIN_RING: usize = 512 << 10;
+/// No record takes more; where messages are smaller, no record takes more than one.
+const MAX_RECORD: usize = 1024;
 /// Octets of a record, for estimates.
 const SMALL_RECORD: usize = 48;
 /// How often the exporter asks what options are to tell.
@@ -52,13 +59,18 @@ pub struct ExporterOptions {
     pub domain: u32,
     /// ifIndex of the interfaces, in the order of their engine ids.
     pub interfaces: Vec<u32>,
-    /// Encoded datagrams kept for collectors that lag behind; at least 4096.
-    pub ring_datagrams: usize,
-    /// Leave records in the queues rather than overwrite datagrams that a collector has not got: for a
-    /// source that can wait, such as a file.
+    /// Octets of encoded messages kept for collectors that lag behind, in all streams together; each has at
+    /// least 512 KiB and at most 12 MiB of it.
+    pub ring_octets: usize,
+    /// Leave records in the queues rather than overwrite messages that a collector has not got: for a
+    /// source that can wait, such as a file. It also waits for collectors that are not there.
     pub lossless: bool,
     /// What options and headers tell.
     pub told: ToldSource,
+    /// How records are shared out among the collectors.
+    pub policy: CollectorPolicy,
+    /// Random, drawn at the start for the exporter alone: which flows are sampled and who gets which.
+    pub seed: HashSeed,
 }
 
 impl Default for ExporterOptions {
@@ -68,10 +80,20 @@ impl Default for ExporterOptions {
             engine_id: 0,
             domain: 1,
             interfaces: Vec::new(),
-            ring_datagrams: 2 * MIN_RING_DATAGRAMS,
+            ring_octets: RING_OCTETS,
             lossless: false,
             told: Arc::new(Told::default),
+            policy: CollectorPolicy::default(),
+            seed: HashSeed::new([0x9e37_79b9; 12], 0),
         }
+    }
+}
+
+impl ExporterOptions {
+    /// Octets of the ring of one of `streams`.
+    #[must_use]
+    pub fn ring_of_stream(&self, streams: usize) -> usize {
+        (self.ring_octets / streams.max(1)).clamp(MIN_RING, MAX_RING)
     }
 }
 
@@ -102,6 +124,7 @@ pub struct Exporter {
     printer: Option<Printer>,
     streams: Vec<Stream>,
     senders: Vec<Sender>,
+    distributor: Distributor,
     stats: Arc<ExportStats>,
     told: Told,
     told_at: Option<Timestamp>,
@@ -137,8 +160,10 @@ impl StreamSettings {
         StreamSettings {
             encoder,
             selection: Selection { filter: collector.filter.clone(), sampling: collector.sampling },
-            // A session has its own templates and sequence.
-            owner: collector.transport.has_sessions().then_some(owner),
+            conversations: ConversationHash::new(options.seed),
+            // A session has its own templates and sequence, a share of the records as well.
+            owner: (collector.transport.has_sessions() || options.policy != CollectorPolicy::Replicate)
+                .then_some(owner),
         }
     }
 }
@@ -153,19 +178,24 @@ impl Exporter {
         printer: Option<Printer>,
     ) -> Self {
         let stats = Arc::new(ExportStats::new(collectors.iter().map(|(url, _)| url.to_string())));
-        let mut streams: Vec<Stream> = Vec::new();
+        let mut settings: Vec<StreamSettings> = Vec::new();
         let mut senders = Vec::new();
         for (owner, (collector, sink)) in collectors.into_iter().enumerate() {
-            let settings = StreamSettings::new(&options, &collector, owner, sink.message_octets());
-            let known = streams.iter().position(|stream| *stream.settings() == settings);
+            let wanted = StreamSettings::new(&options, &collector, owner, sink.message_octets());
+            let known = settings.iter().position(|known| *known == wanted);
             let index = known.unwrap_or_else(|| {
-                let datagrams = options.ring_datagrams.max(MIN_RING_DATAGRAMS);
-                streams.push(Stream::new(settings, &options.interfaces, datagrams));
-                streams.len() - 1
+                settings.push(wanted);
+                settings.len() - 1
             });
             senders.push(Sender::new(&collector, index, sink));
         }
+        let ring = options.ring_of_stream(settings.len());
+        let streams =
+            settings.into_iter().map(|settings| Stream::new(settings, &options.interfaces, ring)).collect();
+        let distributor =
+            Distributor::new(options.policy, senders.len(), ConversationHash::new(options.seed));
         Self {
+            distributor,
             options,
             queues,
             batch: Vec::with_capacity(BATCH),
@@ -223,10 +253,11 @@ impl Exporter {
         self.tend(now);
         let mut progress = Progress::default();
         for _ in 0..ROUNDS {
-            let popped = if self.may_pop(urgency) { self.pop(now) } else { 0 };
+            let popped = self.pop(self.room(urgency), now);
+            let released = self.release(urgency, now, false);
             progress.popped += popped;
             progress.sent += self.send(urgency, now);
-            if popped == 0 {
+            if popped + released == 0 {
                 break;
             }
         }
@@ -244,12 +275,15 @@ impl Exporter {
         self.tend(now);
         let mut progress = Progress::default();
         loop {
-            let popped = if over || self.may_pop(urgency) { self.pop(now) } else { 0 };
+            let popped = self.pop(if over { BATCH } else { self.room(urgency) }, now);
+            // What is still in the queues may be the other direction of what waits for it.
+            let all = self.queued() == 0;
+            let released = self.release(if over { Urgency::Pressure } else { urgency }, now, all);
             progress.popped += popped;
             if !over {
                 progress.sent += self.send(urgency, now);
             }
-            if popped == 0 {
+            if popped + released == 0 {
                 break;
             }
         }
@@ -260,16 +294,31 @@ impl Exporter {
                 sender.abandon(self.streams[sender.stream].ring(), stats);
             }
         }
-        self.finish(progress)
+        let mut progress = self.finish(progress);
+        if progress.done {
+            // Every session is asked, also if another one is not over yet.
+            let open = self.senders.iter_mut().filter_map(|sender| (!sender.sink.finish(now)).then_some(()));
+            progress.done = open.count() == 0 || over;
+        }
+        progress
     }
 
     /// What is due in the sinks; a collector that came back gets the templates.
     fn tend(&mut self, now: Now) {
-        for sender in &mut self.senders {
+        for (sender, stats) in self.senders.iter_mut().zip(&self.stats.collectors) {
             let stream = &mut self.streams[sender.stream];
-            if sender.tend(stream, now) {
+            if sender.tend(stream, stats, now) {
                 stream.refresh();
             }
+        }
+        let up = self.senders.iter().map(|sender| sender.sink.is_up());
+        if let Some(handover) = self.distributor.tend(up, now.at) {
+            let url = |collector: usize| self.stats.collectors.get(collector).map(|stats| stats.url.as_str());
+            tracing::warn!(
+                "records go to {} from now on, no longer to {}",
+                url(handover.to).unwrap_or_default(),
+                url(handover.from).unwrap_or_default(),
+            );
         }
         if self.told_at.is_none_or(|before| now.at.since(before) >= TOLD_EVERY) {
             self.told_at = Some(now.at);
@@ -285,32 +334,68 @@ impl Exporter {
         }
     }
 
-    /// Whether there is room for a batch: for the quickest collector of each stream, or for every one if
-    /// nothing may be lost. Under pressure a collector that lags behind loses datagrams instead.
-    fn may_pop(&self, urgency: Urgency) -> bool {
-        if urgency == Urgency::Pressure {
-            return true;
-        }
-        self.streams.iter().enumerate().all(|(index, stream)| {
-            let ring = stream.ring();
-            let backlogs = self
-                .senders
-                .iter()
-                .filter(|sender| sender.stream == index)
-                .map(|sender| sender.backlog(ring));
-            let waiting = if self.options.lossless { backlogs.max() } else { backlogs.min() };
-            let needed = (BATCH + stream.domains()) as u64;
-            waiting.unwrap_or(0) + needed <= ring.capacity()
-        })
+    /// Records that may be encoded now, in every stream that gets part of them.
+    fn room(&self, urgency: Urgency) -> usize {
+        let serves = |stream: &Stream| stream.settings().owner.is_none_or(|it| self.distributor.serves(it));
+        let serving = (0..self.streams.len()).filter(|index| serves(&self.streams[*index]));
+        serving.map(|index| self.room_of(index, urgency)).min().unwrap_or(BATCH)
     }
 
-    /// Takes a batch from every queue, prints and encodes it.
-    fn pop(&mut self, now: Now) -> usize {
+    /// Records, at most a batch, that a stream may encode now: as many as its quickest collector has room for,
+    /// or every one if nothing may be lost. Under pressure a collector that lags behind loses messages
+    /// instead, and one that is not there holds up nobody.
+    fn room_of(&self, index: usize, urgency: Urgency) -> usize {
+        if urgency == Urgency::Pressure {
+            return BATCH;
+        }
+        let stream = &self.streams[index];
+        let ring = stream.ring();
+        let senders = self.senders.iter().filter(|sender| sender.stream == index);
+        let octets = if self.options.lossless {
+            senders.map(|sender| sender.room(ring)).min()
+        } else {
+            senders.filter(|sender| sender.sink.is_connected()).map(|sender| sender.room(ring)).max()
+        };
+        let Some(octets) = octets.and_then(|octets| usize::try_from(octets).ok()) else { return BATCH };
+        let message = stream.settings().encoder.largest_message().max(1);
+        // Every domain may have a message that is nearly full; with very many domains not all of them have.
+        let open = (stream.domains() * message).min(octets / 2);
+        ((octets - open) / message.min(MAX_RECORD)).min(BATCH)
+    }
+
+    /// Lets records go that have waited for their other direction: a batch of each stream, where there is
+    /// room. Returns how many.
+    fn release(&mut self, urgency: Urgency, now: Now, all: bool) -> usize {
+        let mut sum = 0;
+        for index in 0..self.streams.len() {
+            if self.streams[index].held_records() == 0 {
+                continue;
+            }
+            let room = self.room_of(index, urgency);
+            let (released, tally) = self.streams[index].release(now, all, room);
+            self.stats.split_records.add(tally.split);
+            self.account(index, &tally);
+            sum += released;
+        }
+        sum
+    }
+
+    /// Counts for the collectors of a stream what became of records.
+    fn account(&self, index: usize, tally: &Tally) {
+        let senders = self.senders.iter().zip(&self.stats.collectors);
+        for (_, collector) in senders.filter(|(sender, _)| sender.stream == index) {
+            collector.count(tally);
+        }
+    }
+
+    /// Takes up to `limit` records from the queues, prints and encodes them.
+    fn pop(&mut self, limit: usize, now: Now) -> usize {
         self.batch.clear();
-        // A fair share of the batch for each queue.
-        let share = (BATCH / self.queues.len().max(1)).max(1);
+        // A fair share for each queue, and what the first leave for the last.
+        let share = (limit / self.queues.len().max(1)).max(1);
         for queue in &mut self.queues {
-            queue.pop_into(&mut self.batch, share);
+            let left = limit - self.batch.len();
+            queue.pop_into(&mut self.batch, share.min(left));
         }
         if self.batch.is_empty() {
             return 0;
@@ -322,19 +407,15 @@ impl Exporter {
         if let Some(printer) = &mut self.printer {
             printer.print(&self.batch);
         }
-        for (index, stream) in self.streams.iter_mut().enumerate() {
-            let tally = stream.encode(&self.batch, now);
-            if index == 0 {
-                // The split depends on the records alone.
-                stats.split_records.add(tally.split);
-            }
-            let senders = self.senders.iter().zip(&stats.collectors);
-            for (_, collector) in senders.filter(|(sender, _)| sender.stream == index) {
-                collector.offered.add(tally.offered);
-                collector.not_representable[NotRepresentable::Ipv6 as usize].add(tally.ipv6);
-                collector.not_representable[NotRepresentable::Counter as usize].add(tally.counter);
-            }
+        self.distributor.assign(&self.batch);
+        let mut split = 0;
+        for index in 0..self.streams.len() {
+            let tally = self.streams[index].offer(&self.batch, &self.distributor, now);
+            // Of copies of a record one counts: how it is split depends on it alone.
+            split = if self.distributor.replicates() { tally.split.max(split) } else { tally.split + split };
+            self.account(index, &tally);
         }
+        self.stats.split_records.add(split);
         self.batch.len()
     }
 
@@ -362,8 +443,10 @@ impl Exporter {
         for (sender, stats) in self.senders.iter().zip(&self.stats.collectors) {
             let stream = &self.streams[sender.stream];
             let records = sender.records_waiting(stream.ring()) + stream.open_records();
-            waiting += records;
+            let held = stream.held_records();
+            waiting += records + held;
             stats.waiting.set(records);
+            stats.held.set(held);
             stats.sequence.set(stream.sequence());
         }
         let adjusted: Vec<_> = self.streams.iter().map(Stream::adjusted).collect();

@@ -2,9 +2,11 @@
 //! From record to wire: pop, select, encode once for all collectors with equal settings, send at each one's pace.
 //!
 //! ```text
-//! record ─select→ stream ─encode→ ring of messages ─sender (pace)→ transport → collector
+//! record ─select→ stream (─pair→) ─encode→ ring of messages ─sender (pace)→ transport → collector
 //! ```
 
+mod biflow;
+mod detail_json;
 pub mod encode;
 mod exporter;
 mod pace;
@@ -18,15 +20,22 @@ mod text;
 mod transport;
 mod url;
 
+pub use biflow::{Leaving, Pairing, PairingLimits};
+pub use detail_json::{DetailJson, MacAddress};
 pub use encode::{InterfaceName, MeteringStatistics, Told};
 pub use exporter::{Exporter, ExporterOptions, OpenCollector, Progress, ToldSource};
 pub use pace::{Pacer, Rate, Urgency};
 pub use print::{PrintFormat, Printer};
 pub use ring::{Cursor, DatagramRing, Run};
-pub use select::{Filter, FilterError, NotSelected, Selection};
+pub use select::{
+    CollectorPolicy, ConversationHash, Distributor, Filter, FilterError, Handover, NotSelected, Selection,
+};
 pub use stats::{CollectorStats, DropReason, ErrorReason, ExportStats, NotRepresentable};
 pub use stream::{Stream, StreamSettings, Tally};
 pub(crate) use text::known;
 pub use text::{FlowJson, TextFlow, write_utc};
-pub use transport::{Endpoint, Fate, Mechanism, Sent, Sink, SinkError, Tended, UdpSink, open};
+pub use transport::{
+    Endpoint, Fate, FileSink, Mechanism, SctpSink, Sent, SessionTiming, Sink, SinkError, TcpSink, Tended,
+    TlsSink, Trouble, UdpSink, open,
+};
 pub use url::{Biflow, CollectorUrl, ExportVersion, InterfaceNumbers, SamplingOptions, Transport, UrlError};

@@ -3,9 +3,12 @@
 //!
 //! For every collector, once the exporter is idle: `offered = records + dropped + not_representable`, in
 //! records as they stand on the wire (a flow split in three is three). While it works, the rest is
-//! `waiting`.
+//! `waiting`. Of the records that the exporter took, each collector has `not_selected + offered + paired +
+//! held`, less what splitting added.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{select::NotSelected, stream::Tally};
 
 /// A counter with one writer, or a gauge.
 #[derive(Default, Debug)]
@@ -40,11 +43,16 @@ pub enum DropReason {
     SendError = 2,
     /// Still waiting when the time to stop had come.
     Shutdown = 3,
+    /// There was no session with the collector, or its name had no address, for longer than the ring lasts.
+    NotConnected = 4,
+    /// On the way when the connection broke, and not acknowledged.
+    ConnectionLost = 5,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::Queue, Self::Pace, Self::SendError, Self::Shutdown];
+    pub const ALL: [Self; 6] =
+        [Self::Queue, Self::Pace, Self::SendError, Self::Shutdown, Self::NotConnected, Self::ConnectionLost];
 
     /// Name in the ledger and in the metrics.
     #[must_use]
@@ -54,6 +62,8 @@ impl DropReason {
             Self::Pace => "pace",
             Self::SendError => "send_error",
             Self::Shutdown => "shutdown",
+            Self::NotConnected => "not_connected",
+            Self::ConnectionLost => "connection_lost",
         }
     }
 }
@@ -81,7 +91,7 @@ impl NotRepresentable {
     }
 }
 
-/// What the kernel answered to an attempt to send.
+/// What went wrong on the way to a collector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorReason {
     /// Nobody listens there (ICMP port unreachable).
@@ -96,12 +106,30 @@ pub enum ErrorReason {
     NoBuffer = 4,
     /// Anything else.
     Other = 5,
+    /// The name has no address, or none that the source can reach.
+    Unresolved = 6,
+    /// The collector closed or reset the connection, or did not answer any more.
+    Closed = 7,
+    /// The TLS handshake failed, or the collector's TLS is broken.
+    Tls = 8,
+    /// The file could not be written.
+    File = 9,
 }
 
 impl ErrorReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 6] =
-        [Self::Refused, Self::Unreachable, Self::TooLarge, Self::NotPermitted, Self::NoBuffer, Self::Other];
+    pub const ALL: [Self; 10] = [
+        Self::Refused,
+        Self::Unreachable,
+        Self::TooLarge,
+        Self::NotPermitted,
+        Self::NoBuffer,
+        Self::Other,
+        Self::Unresolved,
+        Self::Closed,
+        Self::Tls,
+        Self::File,
+    ];
 
     /// Name in the metrics.
     #[must_use]
@@ -113,6 +141,10 @@ impl ErrorReason {
             Self::NotPermitted => "not_permitted",
             Self::NoBuffer => "no_buffer",
             Self::Other => "other",
+            Self::Unresolved => "unresolved",
+            Self::Closed => "closed",
+            Self::Tls => "tls",
+            Self::File => "file",
         }
     }
 }
@@ -122,15 +154,21 @@ impl ErrorReason {
 pub struct CollectorStats {
     /// Canonical URL, the label.
     pub url: String,
+    /// Flow records that are not for it, by [`NotSelected`].
+    pub not_selected: [Count; NotSelected::ALL.len()],
+    /// Flow records that went into the record of the opposite direction.
+    pub paired: Count,
+    /// Flow records that wait for the opposite direction.
+    pub held: Count,
     /// Records that were to be sent.
     pub offered: Count,
-    /// Records in datagrams that the kernel took.
+    /// Records in messages that the kernel took; over TCP and TLS, that the collector's kernel acknowledged.
     pub records: Count,
-    /// Datagrams that the kernel took.
+    /// Messages of which the same is true.
     pub datagrams: Count,
     /// Octets of their payload.
     pub octets: Count,
-    /// Records encoded and not yet sent, or in a datagram that is being filled.
+    /// Records encoded and not yet sent or not yet acknowledged, or in a message that is being filled.
     pub waiting: Count,
     /// Records dropped, by [`DropReason`].
     pub dropped: [Count; DropReason::ALL.len()],
@@ -146,6 +184,9 @@ impl CollectorStats {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
+            not_selected: Default::default(),
+            paired: Count::default(),
+            held: Count::default(),
             offered: Count::default(),
             records: Count::default(),
             datagrams: Count::default(),
@@ -156,6 +197,16 @@ impl CollectorStats {
             errors: Default::default(),
             sequence: Count::default(),
         }
+    }
+
+    /// Counts what became of records on their way through the stream.
+    pub(super) fn count(&self, tally: &Tally) {
+        let Tally { offered, ipv6, counter, split: _, paired, not_selected } = tally;
+        self.offered.add(*offered);
+        self.not_representable[NotRepresentable::Ipv6 as usize].add(*ipv6);
+        self.not_representable[NotRepresentable::Counter as usize].add(*counter);
+        self.paired.add(*paired);
+        self.not_selected.iter().zip(not_selected).for_each(|(count, amount)| count.add(*amount));
     }
 
     /// Records that were offered and are not accounted for; 0 while the exporter rests.

@@ -7,9 +7,11 @@
 use std::time::Duration;
 
 use super::{
+    biflow::{Leaving, Pairing, PairingLimits},
     encode::{Adjusted, Encoder, EncoderSettings, ExportFlow, Now, Told, Unfit, encoder},
     ring::DatagramRing,
-    select::Selection,
+    select::{ConversationHash, Distributor, NotSelected, Selection},
+    url::Biflow,
 };
 use crate::flow::{FlowRecord, Timestamp};
 
@@ -27,6 +29,8 @@ pub struct StreamSettings {
     pub encoder: EncoderSettings,
     /// Which records.
     pub selection: Selection,
+    /// What sampling chooses by and pairing finds by; of all streams the same.
+    pub conversations: ConversationHash,
     /// The collector that has this stream for itself, where it cannot share it.
     pub owner: Option<usize>,
 }
@@ -50,6 +54,10 @@ pub struct Tally {
     pub counter: u64,
     /// Added by splitting.
     pub split: u64,
+    /// Went out as the reverse direction of another.
+    pub paired: u64,
+    /// Not for the collectors of the stream, by [`NotSelected`]; not offered.
+    pub not_selected: [u64; NotSelected::ALL.len()],
 }
 
 /// The encoders and their messages.
@@ -58,14 +66,19 @@ pub struct Stream {
     domains: Vec<Domain>,
     last_domain: usize,
     ring: DatagramRing,
+    /// Where records wait for those of the other direction, if the encoder puts both into one.
+    pairing: Option<Pairing>,
 }
 
 impl Stream {
     /// Domains for `interfaces` in this order; others get the next ids as they come.
+    /// The ring has `ring_octets`.
     #[must_use]
-    pub fn new(settings: StreamSettings, interfaces: &[u32], ring_datagrams: usize) -> Self {
-        let ring = DatagramRing::new(ring_datagrams, settings.encoder.largest_message());
-        let mut stream = Self { settings, domains: Vec::new(), last_domain: 0, ring };
+    pub fn new(settings: StreamSettings, interfaces: &[u32], ring_octets: usize) -> Self {
+        let ring = DatagramRing::with_octets(ring_octets, settings.encoder.largest_message());
+        let pairing = (settings.encoder.biflow != Biflow::Off)
+            .then(|| Pairing::new(PairingLimits::default(), settings.conversations));
+        let mut stream = Self { settings, domains: Vec::new(), last_domain: 0, ring, pairing };
         for interface in interfaces {
             stream.find_domain(*interface);
         }
@@ -117,13 +130,77 @@ impl Stream {
         offset
     }
 
-    /// Encodes a batch; full messages go to the ring.
-    pub fn encode(&mut self, records: &[FlowRecord], now: Now) -> Tally {
+    /// Encodes what is for the collectors of the stream; full messages go to the ring. `distributor` has
+    /// assigned the batch.
+    pub fn offer(&mut self, records: &[FlowRecord], distributor: &Distributor, now: Now) -> Tally {
+        if distributor.replicates() && self.settings.selection.is_all() {
+            return self.encode(records, now);
+        }
         let mut tally = Tally::default();
-        for record in records {
-            self.encode_flow(&record.into(), now, &mut tally);
+        for (place, record) in records.iter().enumerate() {
+            let StreamSettings { selection, conversations, owner, .. } = &self.settings;
+            let selected = if owner.is_none_or(|owner| distributor.gives(place, owner)) {
+                selection.select(record, conversations)
+            } else {
+                Err(NotSelected::Elsewhere)
+            };
+            match selected {
+                Ok(()) => self.encode_record(record, now, &mut tally),
+                Err(reason) => tally.not_selected[reason as usize] += 1,
+            }
         }
         tally
+    }
+
+    /// Encodes a batch, whoever it is for; full messages go to the ring.
+    pub fn encode(&mut self, records: &[FlowRecord], now: Now) -> Tally {
+        let mut tally = Tally::default();
+        if self.pairing.is_none() {
+            for record in records {
+                self.encode_flow(&record.into(), now, &mut tally);
+            }
+        } else {
+            for record in records {
+                self.encode_record(record, now, &mut tally);
+            }
+        }
+        tally
+    }
+
+    /// Encodes a record, or keeps it until that of the other direction has come.
+    #[inline]
+    fn encode_record(&mut self, record: &FlowRecord, now: Now, tally: &mut Tally) {
+        let Some(pairing) = &mut self.pairing else {
+            return self.encode_flow(&record.into(), now, tally);
+        };
+        match pairing.push(record, now.at) {
+            Leaving::Nothing => {}
+            Leaving::Alone(record) => self.encode_flow(&(&record).into(), now, tally),
+            Leaving::Pair { forward, reverse } => {
+                self.encode_flow(&ExportFlow { forward: &forward, reverse: Some(&reverse) }, now, tally);
+                tally.paired += 1;
+            }
+        }
+    }
+
+    /// Encodes records that have waited long enough for the other direction, or `all` that wait: at most
+    /// `limit` of them. Returns how many, and what became of them.
+    pub fn release(&mut self, now: Now, all: bool, limit: usize) -> (usize, Tally) {
+        let mut tally = Tally::default();
+        let mut released = 0;
+        while released < limit
+            && let Some(record) = self.pairing.as_mut().and_then(|pairing| pairing.release(now.at, all))
+        {
+            self.encode_flow(&(&record).into(), now, &mut tally);
+            released += 1;
+        }
+        (released, tally)
+    }
+
+    /// Records that wait for the other direction; they have not been offered yet.
+    #[must_use]
+    pub fn held_records(&self) -> u64 {
+        self.pairing.as_ref().map_or(0, Pairing::len) as u64
     }
 
     /// Encodes one flow, or both directions of a conversation.
@@ -197,5 +274,111 @@ impl Stream {
         self.domains.iter().map(|domain| domain.encoder.adjusted()).fold(Adjusted::default(), |sum, part| {
             Adjusted { times: sum.times + part.times, interfaces: sum.interfaces + part.interfaces }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use probe_common::{Detail, FlowKey};
+
+    use super::*;
+    use crate::{
+        export::{ExporterOptions, select::CollectorPolicy},
+        flow::EndReason,
+    };
+
+    /// Flows as an encoder was given them: packets forward and reverse.
+    type Seen = Arc<Mutex<Vec<(u64, Option<u64>)>>>;
+
+    /// An encoder whose messages hold nothing, and which remembers what it was given.
+    struct Remembering(Seen);
+
+    impl Encoder for Remembering {
+        fn encode(&mut self, flow: &ExportFlow<'_>, _: Now, out: &mut DatagramRing) -> Result<u64, Unfit> {
+            self.0.lock().unwrap().push((flow.forward.packets, flow.reverse.map(|record| record.packets)));
+            out.push(&[], 1);
+            Ok(1)
+        }
+        fn seal(&mut self, _: Now, _: &mut DatagramRing) {}
+        fn tick(&mut self, _: &Told, _: Now, _: &mut DatagramRing) {}
+        fn refresh(&mut self) {}
+        fn preamble(&self, _: Now, _: &mut Vec<u8>) {}
+        fn open_records(&self) -> u64 {
+            0
+        }
+        fn sequence(&self) -> u32 {
+            0
+        }
+        fn adjusted(&self) -> Adjusted {
+            Adjusted::default()
+        }
+    }
+
+    fn record(packets: u64, source_port: u16, destination_port: u16) -> FlowRecord {
+        let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let there = source_port > destination_port;
+        let (source, destination) = if there { (a, b) } else { (b, a) };
+        let mut key = FlowKey::ipv4(source, destination, 6, 0);
+        key.set_ports(source_port, destination_port);
+        key.set_ingress_interface(3);
+        FlowRecord {
+            key,
+            packets,
+            octets: packets * 40,
+            start_ns: 1_000_000_000,
+            end_ns: 2_000_000_000,
+            tcp_flags: 2,
+            end_reason: EndReason::End,
+            detail: Detail::UNKNOWN,
+        }
+    }
+
+    fn stream(url: &str) -> (Stream, Distributor, Seen) {
+        let options = ExporterOptions::default();
+        let settings = StreamSettings::new(&options, &url.parse().unwrap(), 0, 1400);
+        let distributor = Distributor::new(CollectorPolicy::Replicate, 1, settings.conversations);
+        let mut stream = Stream::new(settings, &[3], 100);
+        let seen = Seen::default();
+        stream.domains[0].encoder = Box::new(Remembering(Arc::clone(&seen)));
+        (stream, distributor, seen)
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now { unix_ns: 5_000_000_000, at: Timestamp(seconds * 1_000_000_000) }
+    }
+
+    #[test]
+    fn biflow_gives_the_encoder_both_directions_at_once() {
+        let (mut stream, distributor, seen) = stream("ipfix://h?biflow=on");
+        let batch = [record(1, 40_000, 80), record(2, 40_001, 80), record(3, 80, 40_000)];
+        let tally = stream.offer(&batch, &distributor, at(0));
+        assert_eq!(tally, Tally { offered: 1, paired: 1, ..Tally::default() });
+        assert_eq!(*seen.lock().unwrap(), [(1, Some(3))]);
+        assert_eq!(stream.held_records(), 1);
+        assert_eq!(stream.release(at(1), false, 10).0, 0);
+        assert_eq!(stream.release(at(2), false, 10), (1, Tally { offered: 1, ..Tally::default() }));
+        assert_eq!(seen.lock().unwrap().last(), Some(&(2, None)));
+        assert_eq!(stream.held_records(), 0);
+    }
+
+    #[test]
+    fn pairs_are_made_of_what_was_selected() {
+        let (mut stream, distributor, seen) = stream("ipfix://h?biflow=on&filter=src+port+80");
+        let batch = [record(1, 40_000, 80), record(3, 80, 40_000)];
+        let tally = stream.offer(&batch, &distributor, at(0));
+        assert_eq!(tally, Tally { not_selected: [1, 0, 0], ..Tally::default() });
+        assert_eq!(stream.release(at(0), true, 10).0, 1);
+        assert_eq!(*seen.lock().unwrap(), [(3, None)]);
+    }
+
+    #[test]
+    fn without_biflow_nothing_waits() {
+        let (mut stream, distributor, seen) = stream("ipfix://h");
+        let tally = stream.offer(&[record(1, 40_000, 80), record(3, 80, 40_000)], &distributor, at(0));
+        assert_eq!(tally, Tally { offered: 2, ..Tally::default() });
+        assert_eq!(*seen.lock().unwrap(), [(1, None), (3, None)]);
+        assert_eq!(stream.held_records(), 0);
     }
 }

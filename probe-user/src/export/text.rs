@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use probe_common::IpVersion;
 use serde::Serialize;
 
+use super::detail_json::DetailJson;
 use crate::flow::FlowRecord;
 
 const ICMP: u8 = 1;
@@ -68,6 +69,9 @@ pub struct FlowJson {
     /// Inner VLAN.
     #[serde(rename = "dot1qCustomerVlanId", skip_serializing_if = "Option::is_none")]
     pub customer_vlan_id: Option<u16>,
+    /// MAC addresses, TTLs, lengths, ….
+    #[serde(flatten)]
+    pub detail: DetailJson,
     /// AS number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bgp_source_as_number: Option<u32>,
@@ -92,7 +96,7 @@ pub(crate) fn known<T: Default + PartialEq>(value: T) -> Option<T> {
 
 impl From<&FlowRecord> for FlowJson {
     fn from(record: &FlowRecord) -> Self {
-        let FlowRecord { key, packets, octets, start_ns, end_ns, tcp_flags, end_reason, detail: _ } = record;
+        let FlowRecord { key, packets, octets, start_ns, end_ns, tcp_flags, end_reason, detail } = record;
         let mut json = Self {
             source_transport_port: key.source_port(),
             destination_transport_port: key.destination_port(),
@@ -107,6 +111,7 @@ impl From<&FlowRecord> for FlowJson {
             flow_end_reason: Some(*end_reason as u8),
             vlan_id: known(key.vlan()),
             customer_vlan_id: known(key.customer_vlan()),
+            detail: detail.into(),
             ..Self::default()
         };
         match key.source() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{
     live_flow::{Flow, Seen},
     record::EndReason,
-    time::Timestamp,
+    spread::{ActiveTimer, Spread},
+    time::{Moment, Timestamp},
 };
 
 /// How long a TCP connection stays in the table after its FIN or RST: the last acknowledgements, and
@@ -28,6 +29,8 @@ pub struct ExpiryOptions {
     pub active: Duration,
     /// Whether FIN and RST end a TCP flow.
     pub tcp_end: bool,
+    /// How the active timeouts of flows that began together are kept apart.
+    pub spread: Spread,
 }
 
 /// The rules, in the units of the table: they are asked for every slot.
@@ -36,7 +39,7 @@ pub(super) struct Expiry {
     pub(super) options: ExpiryOptions,
     idle_ns: u64,
     linger_ns: u64,
-    active_ns: u64,
+    active: ActiveTimer,
     /// FIN and RST, or nothing.
     end_flags: u16,
 }
@@ -55,7 +58,7 @@ impl Expiry {
             options,
             idle_ns: nanoseconds(options.idle),
             linger_ns: nanoseconds(options.idle.min(TCP_LINGER)),
-            active_ns: nanoseconds(options.active),
+            active: ActiveTimer::new(options.active, options.spread),
             end_flags: if options.tcp_end { FIN | RST } else { 0 },
         }
     }
@@ -66,34 +69,49 @@ impl Expiry {
         flow.tcp_flags() & self.end_flags != 0 && flow.key().protocol() == TCP
     }
 
-    /// When the flow is over. Idle means longer than the timeout, active as long as the timeout.
+    /// Learns what time it is; to be called before flows are judged.
     #[inline(always)]
-    pub(super) fn deadline(&self, flow: &Flow) -> Deadline {
+    pub(super) fn follow(&mut self, moment: Moment) {
+        self.active.follow(moment);
+    }
+
+    /// When the flow is over if only its silence counts. Idle means longer than the timeout.
+    #[inline(always)]
+    fn quiet(&self, flow: &Flow) -> Deadline {
         let (quiet_ns, reason) = if self.has_ended(flow) {
             (self.linger_ns, EndReason::End)
         } else {
             (self.idle_ns, EndReason::Idle)
         };
-        let quiet = Timestamp(flow.last.0.saturating_add(quiet_ns).saturating_add(1));
-        let active = Timestamp(flow.first.0.saturating_add(self.active_ns));
-        if quiet <= active {
-            Deadline { at: quiet, reason }
-        } else {
-            Deadline { at: active, reason: EndReason::Active }
+        Deadline { at: Timestamp(flow.last.0.saturating_add(quiet_ns).saturating_add(1)), reason }
+    }
+
+    /// When the flow is over. Active means as long as the timeout, less what the spread takes; `hash` is that
+    /// of the key, asked for only where it matters.
+    #[inline(always)]
+    pub(super) fn deadline(&self, flow: &Flow, hash: impl FnOnce() -> u32) -> Deadline {
+        let quiet = self.quiet(flow);
+        if quiet.at <= self.active.soonest(flow.first) {
+            return quiet;
         }
+        let active = self.active.deadline(flow.first, hash());
+        if quiet.at <= active { quiet } else { Deadline { at: active, reason: EndReason::Active } }
     }
 
     /// Why the flow is over at `now`, if it is.
     #[inline(always)]
-    pub(super) fn reason_at(&self, flow: &Flow, now: Timestamp) -> Option<EndReason> {
-        let deadline = self.deadline(flow);
+    fn reason_at(&self, flow: &Flow, now: Timestamp, hash: u32) -> Option<EndReason> {
+        if now < self.quiet(flow).at.min(self.active.soonest(flow.first)) {
+            return None;
+        }
+        let deadline = self.deadline(flow, || hash);
         (now >= deadline.at).then_some(deadline.reason)
     }
 
     /// Why what was seen does not belong to the flow of its key but begins a new one.
     #[inline(always)]
-    pub(super) fn reason_before(&self, flow: &Flow, seen: &Seen) -> Option<EndReason> {
-        self.reason_at(flow, seen.first).or_else(|| {
+    pub(super) fn reason_before(&self, flow: &Flow, seen: &Seen, hash: u32) -> Option<EndReason> {
+        self.reason_at(flow, seen.first, hash).or_else(|| {
             // The ports are used again for a new connection.
             let reopened = seen.tcp_flags & SYN != 0 && seen.first > flow.last && self.has_ended(flow);
             reopened.then_some(EndReason::End)

@@ -68,7 +68,7 @@ impl Flow {
     }
 
     /// The record that leaves the table in its place.
-    pub(super) fn record(&self, reason: EndReason, moment: Moment) -> FlowRecord {
+    pub(super) fn record(&self, detail: Detail, reason: EndReason, moment: Moment) -> FlowRecord {
         FlowRecord {
             key: self.key(),
             packets: self.packets,
@@ -77,7 +77,7 @@ impl Flow {
             end_ns: moment.wall.unix_ns(self.last),
             tcp_flags: self.tcp_flags(),
             end_reason: reason,
-            detail: Detail::UNKNOWN,
+            detail,
         }
     }
 }

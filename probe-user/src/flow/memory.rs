@@ -14,6 +14,8 @@ use std::{
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
+use probe_common::Detail;
+
 use super::{bucket::Bucket, live_flow::Flow, timer_link::Link};
 
 /// Types that may live in a [`Mapping`].
@@ -25,6 +27,8 @@ pub(super) unsafe trait Zeroed {}
 
 // SAFETY: integers alone.
 unsafe impl Zeroed for Bucket {}
+// SAFETY: integers alone.
+unsafe impl Zeroed for Detail {}
 // SAFETY: integers alone.
 unsafe impl Zeroed for Flow {}
 // SAFETY: integers alone.

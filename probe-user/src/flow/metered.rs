@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the flow table merges: slots from the kernel, observations from engines in user space.
 
-use probe_common::{FlowKey, Slot};
+use probe_common::{Detail, DetailedSlot, FlowKey, Slot};
 
 use super::time::Timestamp;
 
@@ -20,6 +20,11 @@ pub trait Metered {
     fn last(&self, now: Timestamp) -> Timestamp;
     /// All TCP flags seen, 12 bits.
     fn tcp_flags(&self) -> u16;
+    /// What its packets had in common, if this kind of item can tell.
+    #[inline(always)]
+    fn detail(&self) -> Option<&Detail> {
+        None
+    }
 }
 
 impl Metered for Slot {
@@ -54,6 +59,43 @@ impl Metered for Slot {
     }
 }
 
+impl Metered for DetailedSlot {
+    #[inline(always)]
+    fn key(&self) -> FlowKey {
+        self.slot.key()
+    }
+
+    #[inline(always)]
+    fn packets(&self) -> u64 {
+        Metered::packets(&self.slot)
+    }
+
+    #[inline(always)]
+    fn octets(&self) -> u64 {
+        Metered::octets(&self.slot)
+    }
+
+    #[inline(always)]
+    fn first(&self, now: Timestamp) -> Timestamp {
+        Metered::first(&self.slot, now)
+    }
+
+    #[inline(always)]
+    fn last(&self, now: Timestamp) -> Timestamp {
+        Metered::last(&self.slot, now)
+    }
+
+    #[inline(always)]
+    fn tcp_flags(&self) -> u16 {
+        self.slot.tcp_flags()
+    }
+
+    #[inline(always)]
+    fn detail(&self) -> Option<&Detail> {
+        Some(&self.detail)
+    }
+}
+
 /// Packets of one flow with exact times, as engines in user space and capture files give them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Observation {
@@ -69,14 +111,23 @@ pub struct Observation {
     pub last: Timestamp,
     /// All TCP flags seen, 12 bits.
     pub tcp_flags: u16,
+    /// What they had in common, as far as it is known.
+    pub detail: Detail,
 }
 
 impl Observation {
-    /// One packet.
+    /// One packet of which no details are known.
     #[inline(always)]
     #[must_use]
     pub fn packet(key: FlowKey, octets: u64, at: Timestamp, tcp_flags: u16) -> Self {
-        Self { key, packets: 1, octets, first: at, last: at, tcp_flags }
+        Self { key, packets: 1, octets, first: at, last: at, tcp_flags, detail: Detail::UNKNOWN }
+    }
+
+    /// The same with details.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_detail(self, detail: Detail) -> Self {
+        Self { detail, ..self }
     }
 }
 
@@ -109,5 +160,10 @@ impl Metered for Observation {
     #[inline(always)]
     fn tcp_flags(&self) -> u16 {
         self.tcp_flags
+    }
+
+    #[inline(always)]
+    fn detail(&self) -> Option<&Detail> {
+        Some(&self.detail)
     }
 }

@@ -4,6 +4,7 @@
 //! slot or observation ([`Metered`]) ─merge→ flow ([`FlowTable`]) ─expire→ [`FlowRecord`]
 
 mod bucket;
+mod details;
 mod expiry;
 mod index;
 mod live_flow;
@@ -14,6 +15,7 @@ mod prefetch;
 mod record;
 mod sampling;
 mod slab;
+mod spread;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ pub use expiry::{ExpiryOptions, TCP_LINGER};
 pub use metered::{Metered, Observation};
 pub use options::{TableError, TableOptions};
 pub use record::{EndReason, FlowRecord};
-pub use sampling::{Sampling, SamplingError};
+pub use sampling::{Sampling, SamplingError, SamplingNow};
+pub use spread::{MOST_JITTER, Spread};
 pub use table::{FlowTable, Flush, Totals};
 pub use time::{Moment, Timestamp, WallOffset};

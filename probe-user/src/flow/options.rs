@@ -5,6 +5,8 @@ use std::{io, time::Duration};
 
 use probe_common::HashSeed;
 
+use super::spread::Spread;
+
 /// How to make a table.
 #[derive(Clone, Copy, Debug)]
 pub struct TableOptions {
@@ -16,8 +18,12 @@ pub struct TableOptions {
     pub active: Duration,
     /// See [`super::ExpiryOptions::tcp_end`].
     pub tcp_end: bool,
+    /// See [`super::ExpiryOptions::spread`].
+    pub spread: Spread,
     /// Which bits of key word 5 count (VLANs may or may not tell flows apart).
     pub key_mask: u64,
+    /// Whether flows keep details (MAC addresses, lengths, TTLs, …): 24 octets a flow.
+    pub details: bool,
     /// Random, so that nobody outside can choose keys that collide.
     pub seed: HashSeed,
 }

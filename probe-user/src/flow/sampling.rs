@@ -1,17 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which part of the traffic is metered, as asked for and as it is told to collectors.
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{
+    fmt,
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use probe_common::PacketSampling;
 
 /// Selection before metering. The interval is N of "one of N".
+///
+/// Packets are selected before they are parsed, so one that is not is sampled out, whatever it is; flows are
+/// selected after parsing. Nothing is scaled: a record counts what was metered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum Sampling {
     /// Every packet.
     #[default]
     Off,
-    /// Every N-th packet (systematic count-based, RFC 5475 section 5.1).
+    /// Every N-th packet of each CPU (systematic count-based, RFC 5475 section 5.1).
     Deterministic(NonZeroU32),
-    /// Each packet with probability 1/N (uniform probabilistic, RFC 5475 section 5.2.2.1).
+    /// Each packet with probability 1/N (uniform probabilistic, RFC 5475 section 5.2.2.1); exactly
+    /// floor(2^32 / N) / 2^32.
     Random(NonZeroU32),
     /// All packets of one flow in N, chosen by a keyed hash of the flow key (RFC 7014 section 5.2).
     Flow(NonZeroU32),
@@ -31,6 +45,27 @@ impl Sampling {
         match self {
             Self::Off => 1,
             Self::Deterministic(interval) | Self::Random(interval) | Self::Flow(interval) => interval.get(),
+        }
+    }
+}
+
+impl Sampling {
+    /// Its part before parsing.
+    #[must_use]
+    pub fn packets(self) -> PacketSampling {
+        match self {
+            Self::Off | Self::Flow(_) => PacketSampling::OFF,
+            Self::Deterministic(interval) => PacketSampling::every(interval.get()),
+            Self::Random(interval) => PacketSampling::one_in(interval.get()),
+        }
+    }
+
+    /// Its part after parsing: of so many flows one is metered.
+    #[must_use]
+    pub fn flow_interval(self) -> u32 {
+        match self {
+            Self::Flow(interval) => interval.get(),
+            Self::Off | Self::Deterministic(_) | Self::Random(_) => 1,
         }
     }
 }
@@ -63,6 +98,30 @@ impl fmt::Display for Sampling {
             Self::Random(interval) => write!(f, "random:{interval}"),
             Self::Flow(interval) => write!(f, "flow:{interval}"),
         }
+    }
+}
+
+/// The interval of the flow sampling that an overload has brought about, as it is now: one writer, any number
+/// of readers. It comes on top of what was asked for: one flow in (asked for × now) is metered.
+#[derive(Clone, Debug)]
+pub struct SamplingNow(Arc<AtomicU32>);
+
+impl Default for SamplingNow {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(1)))
+    }
+}
+
+impl SamplingNow {
+    /// N of "one flow in N"; 1 when every flow is metered.
+    #[must_use]
+    pub fn interval(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Changes it for all readers; 0 means 1.
+    pub fn set(&self, interval: u32) {
+        self.0.store(interval.max(1), Ordering::Relaxed);
     }
 }
 

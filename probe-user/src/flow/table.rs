@@ -12,9 +12,10 @@
 //! [`FlowTable::expire`] with the time at which that reading began, else a flow could be taken for idle
 //! while its packets wait to be read.
 
-use probe_common::{FlowKey, HashSeed};
+use probe_common::{Detail, FlowKey, HashSeed};
 
 use super::{
+    details::Details,
     expiry::{Expiry, ExpiryOptions},
     index::Index,
     live_flow::{Flow, FlowId, Seen},
@@ -77,6 +78,7 @@ impl Flush {
 pub struct FlowTable {
     index: Index,
     slab: Slab,
+    details: Details,
     wheel: Wheel,
     expiry: Expiry,
     key_mask: u64,
@@ -92,10 +94,11 @@ impl FlowTable {
     /// The most flows that a table can hold.
     pub const MOST_FLOWS: u32 = 1 << 30;
 
-    /// Octets of memory that a table for `capacity` flows takes.
+    /// Octets of memory that a table for `capacity` flows takes, with their details or without.
     #[must_use]
-    pub fn memory_octets(capacity: u32) -> u64 {
-        let parts = [Index::octets(capacity), Slab::octets(capacity), Wheel::octets(capacity)];
+    pub fn memory_octets(capacity: u32, details: bool) -> u64 {
+        let details = Details::octets(capacity, details);
+        let parts = [Index::octets(capacity), Slab::octets(capacity), Wheel::octets(capacity), details];
         parts.iter().map(|&octets| octets as u64).sum()
     }
 
@@ -116,12 +119,13 @@ impl FlowTable {
         start: Timestamp,
         residence: Residence,
     ) -> Result<Self, TableError> {
-        let TableOptions { capacity: flows, idle, active, tcp_end, key_mask, seed } = options;
+        let TableOptions { capacity: flows, idle, active, tcp_end, spread, key_mask, details, seed } =
+            options;
         let capacity = u32::try_from(flows)
             .ok()
             .filter(|capacity| (1..=Self::MOST_FLOWS).contains(capacity))
             .ok_or(TableError::Capacity { asked: flows, most: Self::MOST_FLOWS })?;
-        let needed = Self::memory_octets(capacity);
+        let needed = Self::memory_octets(capacity, details);
         if let Some(available) = memory::available().filter(|&available| available < needed) {
             return Err(TableError::Scarce { flows, needed, available });
         }
@@ -129,8 +133,9 @@ impl FlowTable {
         Ok(Self {
             index: Index::new(capacity, residence).map_err(refused)?,
             slab: Slab::new(capacity, residence).map_err(refused)?,
+            details: Details::new(capacity, details, residence).map_err(refused)?,
             wheel: Wheel::new(capacity, start, residence).map_err(refused)?,
-            expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end }),
+            expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end, spread }),
             key_mask,
             seed,
             capacity,
@@ -165,6 +170,18 @@ impl FlowTable {
         self.expired[reason as usize - 1]
     }
 
+    /// Whether flows keep details.
+    #[must_use]
+    pub fn keeps_details(&self) -> bool {
+        self.details.are_kept()
+    }
+
+    /// The hash by which an engine in user space samples flows before they come here.
+    #[must_use]
+    pub fn sampling_hash(&self, key: &FlowKey) -> u32 {
+        self.seed.sampling(self.seed.hash(key, self.key_mask))
+    }
+
     /// The options that may change.
     #[must_use]
     pub fn options(&self) -> ExpiryOptions {
@@ -182,6 +199,7 @@ impl FlowTable {
     /// Counts what was metered. Flows that this shows to be over, or that have to make room, come out as
     /// records: one an item at most.
     pub fn merge<M: Metered>(&mut self, batch: &[M], moment: Moment, out: &mut Vec<FlowRecord>) {
+        self.expiry.follow(moment);
         for items in batch.chunks(BATCH) {
             let mut tags = [0; BATCH];
             for (tag, item) in tags.iter_mut().zip(items) {
@@ -193,6 +211,10 @@ impl FlowTable {
             for (guess, &tag) in guesses.iter_mut().zip(&tags[..items.len()]) {
                 *guess = self.index.guess(tag);
                 self.slab.prefetch(*guess);
+                // Known when this is compiled: slots without details do not ask.
+                if items[0].detail().is_some() {
+                    self.details.prefetch(*guess);
+                }
                 if *guess == FlowId::MAX {
                     unknown += 1;
                     self.index.prefetch_overflow(tag);
@@ -210,6 +232,7 @@ impl FlowTable {
     /// Exports flows that are over at `moment.now`, looking at `budget` flows at most (one at least).
     /// Returns whether more are due.
     pub fn expire(&mut self, moment: Moment, budget: usize, out: &mut Vec<FlowRecord>) -> bool {
+        self.expiry.follow(moment);
         let mut left = budget.max(1);
         let mut ids = [0; BATCH];
         while left > 0 {
@@ -221,7 +244,7 @@ impl FlowTable {
             let ids = &ids[..taken];
             let tags = self.fetch(ids);
             for (&id, &tag) in ids.iter().zip(&tags) {
-                let deadline = self.expiry.deadline(&self.slab[id]);
+                let deadline = self.expiry.deadline(&self.slab[id], || tag);
                 if moment.now >= deadline.at {
                     self.export(id, tag, deadline.reason, moment, out);
                 } else {
@@ -231,6 +254,20 @@ impl FlowTable {
             }
         }
         self.wheel.is_due(moment.now)
+    }
+
+    /// Exports the flows that have been quiet for longest, `flows` of them at most, as if the table were full.
+    /// Returns how many.
+    pub fn evict_oldest(&mut self, flows: usize, moment: Moment, out: &mut Vec<FlowRecord>) -> usize {
+        self.expiry.follow(moment);
+        let goal = flows.min(self.slab.live() as usize);
+        for done in 0..goal {
+            if done % BATCH == 0 {
+                self.fetch_oldest(goal - done);
+            }
+            self.evict(moment, out);
+        }
+        goal
     }
 
     /// Carries out a step of `flush`, looking at `budget` places at most (one at least). Returns whether
@@ -266,9 +303,9 @@ impl FlowTable {
     /// The live flows as records with reason `Forced`, to look at; they stay.
     pub fn snapshot(&self, moment: Moment) -> impl Iterator<Item = FlowRecord> + '_ {
         (0..self.slab.used())
-            .map(|id| &self.slab[id])
-            .filter(|flow| flow.packets != 0)
-            .map(move |flow| flow.record(EndReason::Forced, moment))
+            .map(|id| (id, &self.slab[id]))
+            .filter(|(_, flow)| flow.packets != 0)
+            .map(move |(id, flow)| flow.record(self.details.of(id), EndReason::Forced, moment))
     }
 
     #[inline(always)]
@@ -309,30 +346,42 @@ impl FlowTable {
         } else {
             match self.index.find(tag, is_it) {
                 Some(id) => id,
-                None => return self.create(&key, &seen, tag, moment, out),
+                None => return self.create(&key, &seen, item.detail(), tag, moment, out),
             }
         };
         let flow = &mut self.slab[id];
-        if let Some(reason) = self.expiry.reason_before(flow, &seen) {
-            return self.restart(id, &key, &seen, reason, moment, out);
+        if let Some(reason) = self.expiry.reason_before(flow, &seen, tag) {
+            self.restart((id, tag), &key, &seen, reason, moment, out);
+            return self.details.begin(id, item.detail());
         }
         let had_ended = self.expiry.has_ended(flow);
         let starts_earlier = seen.first < flow.first;
         flow.add(&seen);
+        if let Some(detail) = item.detail() {
+            self.details.add(id, detail, starts_earlier);
+        }
         // Packets only put a deadline off, which the wheel finds out in time; these bring it nearer.
         if starts_earlier || self.expiry.has_ended(flow) != had_ended {
-            self.rearm(id);
+            self.rearm(id, tag);
         }
     }
 
     #[cold]
-    fn rearm(&mut self, id: FlowId) {
-        let deadline = self.expiry.deadline(&self.slab[id]);
+    fn rearm(&mut self, id: FlowId, tag: u32) {
+        let deadline = self.expiry.deadline(&self.slab[id], || tag);
         self.wheel.disarm(id);
         self.wheel.arm(id, deadline.at);
     }
 
-    fn create(&mut self, key: &FlowKey, seen: &Seen, tag: u32, moment: Moment, out: &mut Vec<FlowRecord>) {
+    fn create(
+        &mut self,
+        key: &FlowKey,
+        seen: &Seen,
+        detail: Option<&Detail>,
+        tag: u32,
+        moment: Moment,
+        out: &mut Vec<FlowRecord>,
+    ) {
         let flow = Flow::new(key, seen);
         let place = self.slab.insert(flow).or_else(|| {
             self.evict(moment, out);
@@ -340,7 +389,8 @@ impl FlowTable {
         });
         if let Some(id) = place {
             self.index.insert(tag, id);
-            self.wheel.arm(id, self.expiry.deadline(&flow).at);
+            self.details.begin(id, detail);
+            self.wheel.arm(id, self.expiry.deadline(&flow, || tag).at);
             self.created += 1;
         }
     }
@@ -349,18 +399,17 @@ impl FlowTable {
     #[cold]
     fn restart(
         &mut self,
-        id: FlowId,
+        (id, tag): (FlowId, u32),
         key: &FlowKey,
         seen: &Seen,
         reason: EndReason,
         moment: Moment,
         out: &mut Vec<FlowRecord>,
     ) {
-        let flow = self.slab[id];
-        self.note_export(&flow, reason, moment, out);
+        self.note_export(id, reason, moment, out);
         self.slab[id] = Flow::new(key, seen);
         self.created += 1;
-        self.rearm(id);
+        self.rearm(id, tag);
     }
 
     /// Exports the flow that has been quiet for longest, as far as the wheel knows: to a step of it
@@ -371,7 +420,7 @@ impl FlowTable {
         let (mut rearms, mut passes) = (0, 0);
         while let Some((step, id)) = self.wheel.earliest() {
             let flow = &self.slab[id];
-            let deadline = self.expiry.deadline(flow);
+            let deadline = self.expiry.deadline(flow, || self.tag(&flow.key()));
             if oldest.is_none_or(|(last, _)| flow.last < last) {
                 oldest = Some((flow.last, id));
             }
@@ -409,6 +458,7 @@ impl FlowTable {
     fn fetch(&self, ids: &[FlowId]) -> [u32; BATCH] {
         for &id in ids {
             self.slab.prefetch(id);
+            self.details.prefetch(id);
         }
         let mut tags = [0; BATCH];
         for (tag, &id) in tags.iter_mut().zip(ids) {
@@ -423,18 +473,18 @@ impl FlowTable {
 
     /// Takes a flow out of the table.
     fn export(&mut self, id: FlowId, tag: u32, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
-        let flow = self.slab[id];
-        self.note_export(&flow, reason, moment, out);
+        self.note_export(id, reason, moment, out);
         self.wheel.disarm(id);
         let indexed = self.index.remove(tag, id);
         debug_assert!(indexed, "every live flow is in the index");
         self.slab.remove(id);
     }
 
-    fn note_export(&mut self, flow: &Flow, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
+    fn note_export(&mut self, id: FlowId, reason: EndReason, moment: Moment, out: &mut Vec<FlowRecord>) {
+        let flow = &self.slab[id];
         self.live_packets -= flow.packets;
         self.live_octets -= flow.octets;
         self.expired[reason as usize - 1] += 1;
-        out.push(flow.record(reason, moment));
+        out.push(flow.record(self.details.of(id), reason, moment));
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use probe_common::{
-    Detail, FlowKey, HashSeed, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, Slot, Tick,
+    Detail, DetailedSlot, FlowKey, HashSeed, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, Slot, Tick,
 };
 
 use super::*;
@@ -27,7 +27,9 @@ fn options(capacity: usize) -> TableOptions {
         idle: Duration::from_secs(15),
         active: Duration::from_secs(300),
         tcp_end: true,
+        spread: Spread::default(),
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: HashSeed::from_random([7; 56]),
     }
 }
@@ -214,6 +216,7 @@ fn times_out_of_order_widen_the_flow() {
         first: Timestamp(START + 12 * SECOND),
         last: Timestamp(START + 11 * SECOND),
         tcp_flags: 0,
+        detail: Detail::UNKNOWN,
     };
     bench.table.merge(&[seen], moment(12 * SECOND), &mut bench.records);
     bench.see(udp(2), 0, 0);
@@ -385,7 +388,41 @@ fn a_table_that_cannot_be_made_says_why() {
 }
 
 #[test]
+fn details_span_the_slots_of_all_cpus_and_begin_anew_with_the_flow() {
+    let mut bench = Bench::new(TableOptions { details: true, ..options(2) });
+    let slot = |ns: u64, length: u32, ttl: u8, mac: u8| {
+        let mut detail = Detail::of_ip(length, ttl, u32::from(mac), 0);
+        detail.set_macs(&[mac; 12]);
+        DetailedSlot { slot: Slot::new(&udp(1), length, 0, Tick::from_ns(START + ns), 0), detail }
+    };
+    // Read one CPU after the other: the second one saw the flow first.
+    let slots = [slot(2 * SECOND, 100, 64, 2), slot(SECOND, 1500, 63, 1), slot(3 * SECOND, 60, 64, 3)];
+    bench.table.merge(&slots, moment(3 * SECOND), &mut bench.records);
+    let mut expected =
+        Detail { min_length: 60, max_length: 1500, min_ttl: 63, max_ttl: 64, ..slots[1].detail };
+    let record = bench.table.snapshot(moment(3 * SECOND)).next().unwrap();
+    assert_eq!(record.detail, expected);
+    // After its idle timeout the flow begins anew, in the same place of the table.
+    let later = slot(30 * SECOND, 40, 1, 9);
+    bench.table.merge(&[later], moment(30 * SECOND), &mut bench.records);
+    assert_eq!((bench.records.len(), bench.records[0].detail), (1, expected));
+    bench.flush(Flush::all(EndReason::Forced), 30 * SECOND, 9);
+    assert_eq!(bench.records[1].detail, later.detail);
+    // The place is used again by packets of which nothing is known.
+    bench.see(udp(2), 31 * SECOND, 0);
+    bench.flush(Flush::all(EndReason::Forced), 31 * SECOND, 9);
+    assert_eq!(bench.records[2].detail, Detail::UNKNOWN);
+
+    let mut bench = Bench::new(options(2));
+    bench.table.merge(&slots, moment(3 * SECOND), &mut bench.records);
+    expected = Detail::UNKNOWN;
+    assert_eq!(bench.table.snapshot(moment(3 * SECOND)).next().unwrap().detail, expected, "none are kept");
+    assert!(!bench.table.keeps_details());
+}
+
+#[test]
 fn memory_stays_below_128_octets_a_flow() {
-    // 80 of the flow, 8 of its timer, 12 of the index; the rest is left for what a flow may learn to keep.
-    assert!(FlowTable::memory_octets(10_000_000) <= 101 * 10_000_000);
+    // 80 of the flow, 8 of its timer, 12 of the index; 24 of its details where they are asked for.
+    assert!(FlowTable::memory_octets(10_000_000, false) <= 101 * 10_000_000);
+    assert!(FlowTable::memory_octets(10_000_000, true) <= 126 * 10_000_000);
 }

@@ -4,12 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use probe_common::{Counters, Slot};
+use probe_common::Counters;
 
-use super::{HarvestReport, Imbalance, Outlet, SharedReport, swap::Swap};
+use super::{HarvestReport, Imbalance, Outlet, SharedReport, batch::Batch, swap::Swap};
 use crate::{
-    flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, Totals},
+    flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, SamplingNow, Totals},
     kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
+    overload::Governor,
     telemetry::metrics::HistogramCounters,
 };
 
@@ -60,13 +61,18 @@ pub enum Activity {
 /// See the module.
 pub struct Harvester {
     options: HarvestOptions,
-    rings: Vec<SpillReader>,
-    cache: CacheReader,
+    pub(super) rings: Vec<SpillReader>,
+    pub(super) cache: CacheReader,
     counters: CounterReader,
     barrier: BarrierThread,
-    table: FlowTable,
-    outlet: Outlet,
-    slots: Vec<Slot>,
+    pub(super) table: FlowTable,
+    pub(super) outlet: Outlet,
+    /// Timeouts as asked for; those of the table are shorter under overload.
+    pub(super) configured: ExpiryOptions,
+    /// Decides what to do about an overload, if anything is to be done.
+    pub(super) governor: Option<Governor>,
+    pub(super) sampling: SamplingNow,
+    batch: Batch,
     swap: Swap,
     /// When the epoch was flipped last: once that epoch is merged, no packet of an earlier time is missing, so
     /// this is the time by which flows may be judged idle.
@@ -97,15 +103,19 @@ impl Harvester {
     ) -> Self {
         let Readers { spill, cache, counters } = readers;
         let cpus = counters.cpus();
+        let batch = Batch::new(cache.has_details(), RING_BATCH.max(SETS * probe_common::WAYS));
         let mut harvester = Self {
             options,
             rings: spill,
             cache,
             counters,
             barrier,
+            configured: table.options(),
             table,
             outlet,
-            slots: Vec::with_capacity(RING_BATCH.max(SETS * probe_common::WAYS)),
+            governor: None,
+            sampling: SamplingNow::default(),
+            batch,
             swap: Swap::Resting,
             flipped: start,
             merged: [Totals::default(); 2],
@@ -118,6 +128,13 @@ impl Harvester {
         };
         harvester.publish();
         harvester
+    }
+
+    /// Lets `governor` act when more comes than can be taken. Without one, what is too much is counted as lost.
+    #[must_use]
+    pub fn governed_by(mut self, governor: Option<Governor>) -> Self {
+        self.governor = governor;
+        self
     }
 
     /// Where the counts can be read from.
@@ -135,7 +152,11 @@ impl Harvester {
                     self.flush.push(PendingFlush { interface: index, ready: false, flush });
                 }
             }
-            Command::SetExpiry(options) => self.table.set_options(options),
+            Command::SetExpiry(options) => {
+                self.configured = options;
+                let governed = self.governor.as_ref().map(|governor| governor.expiry(options));
+                self.table.set_options(governed.unwrap_or(options));
+            }
         }
     }
 
@@ -147,6 +168,7 @@ impl Harvester {
         let drained = self.drain_rings(moment);
         let swapped = self.advance(moment)?;
         self.outlet.push();
+        self.note_queue(moment.now)?;
         Ok(if drained || swapped { Activity::Busy } else { Activity::Idle })
     }
 
@@ -154,8 +176,9 @@ impl Harvester {
     fn drain_rings(&mut self, moment: Moment) -> bool {
         let mut any = false;
         for ring in 0..self.rings.len() {
-            self.slots.clear();
-            if self.rings[ring].drain(RING_BATCH, &mut self.slots) > 0 {
+            self.batch.clear();
+            self.note_ring(ring);
+            if self.batch.drain_ring(&mut self.rings[ring], RING_BATCH) > 0 {
                 any = true;
                 self.merge(moment);
             }
@@ -164,12 +187,7 @@ impl Harvester {
     }
 
     fn merge(&mut self, moment: Moment) {
-        for slot in &self.slots {
-            let merged = &mut self.merged[slot.epoch() as usize & 1];
-            merged.packets += u64::from(slot.packets);
-            merged.octets += u64::from(slot.octets);
-        }
-        self.table.merge(&self.slots, moment, self.outlet.pending());
+        self.batch.merge(&mut self.merged, &mut self.table, moment, self.outlet.pending());
     }
 
     /// Moves the swap on; returns whether there was anything to do.
@@ -208,6 +226,14 @@ impl Harvester {
                 if self.expire(moment) {
                     (Swap::Expiring, true)
                 } else {
+                    self.judge(self.flipped.now)?;
+                    (self.relieve(), true)
+                }
+            }
+            Swap::Relieving { flows } => {
+                if flows > 0 {
+                    (Swap::Relieving { flows: self.evict(flows, moment) }, true)
+                } else {
                     self.options.durations.observe(moment.now.since(self.flipped.now));
                     self.report.swaps += 1;
                     self.outlet.push();
@@ -231,8 +257,8 @@ impl Harvester {
 
     /// Reads some sets of the quiet half; returns whether there are more.
     fn read_quiet(&mut self, moment: Moment) -> bool {
-        self.slots.clear();
-        let more = self.cache.drain(SETS, &mut self.slots);
+        self.batch.clear();
+        let more = self.batch.drain_cache(&mut self.cache, SETS);
         self.merge(moment);
         more
     }
@@ -263,7 +289,7 @@ impl Harvester {
     fn expire(&mut self, moment: Moment) -> bool {
         // Judged by the time of the flip: what came later may not be merged yet.
         let judged = Moment { now: self.flipped.now, wall: moment.wall };
-        if self.table.expire(judged, EXPIRE, self.outlet.pending()) {
+        if self.may_expire() && self.table.expire(judged, EXPIRE, self.outlet.pending()) {
             return true;
         }
         let Some(pending) = self.flush.first_mut().filter(|pending| pending.ready) else { return false };
@@ -318,6 +344,7 @@ impl Harvester {
     }
 
     fn publish(&mut self) {
+        let overload = self.overload_status();
         let report = &mut self.report;
         report.cpus = self.frozen.iter().map(|[even, odd]| even.plus(odd)).collect();
         report.spill_fill = self.rings.iter().map(SpillReader::fill_ratio).collect();
@@ -329,6 +356,8 @@ impl Harvester {
             packets: ahead(|totals| totals.packets),
             octets: ahead(|totals| totals.octets),
         };
+        report.overload = overload;
+        report.flow_sampling = self.sampling.interval();
         report.live = self.table.live();
         report.capacity = self.table.capacity() as u64;
         report.created = self.table.created();

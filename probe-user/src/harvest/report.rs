@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use probe_common::Counters;
 
-use crate::flow::{EndReason, Totals};
+use crate::{
+    flow::{EndReason, Totals},
+    overload::OverloadStatus,
+};
 
 /// Difference between what the kernel says it metered in an epoch and what reached the flow table or was
 /// counted as lost. Anything but zero is a fault of the probe.
@@ -41,6 +44,10 @@ pub struct HarvestReport {
     pub exported: Totals,
     /// What found the queue full.
     pub queue_full: Totals,
+    /// Where the overload ladder stands.
+    pub overload: OverloadStatus,
+    /// N of "one flow in N is metered" because of an overload; 1 when every flow is.
+    pub flow_sampling: u32,
     /// Kernel against user space.
     pub imbalance: Imbalance,
 }

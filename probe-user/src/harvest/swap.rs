@@ -4,7 +4,7 @@
 //! ```text
 //! Resting ─time─→ Waiting (epoch flipped, running programs end) ─→ Reading (the quiet halves)
 //!    ↑                                                                  │
-//!    └──────────────── Expiring ←─ Catching up (rings, to where they were) ──┘
+//!    └── Relieving ←─ Expiring ←─ Catching up (rings, to where they were) ──┘
 //! ```
 //!
 //! When the rings have been read up to where they stood at the end of the wait, every packet of the epoch
@@ -29,4 +29,9 @@ pub enum Swap {
     },
     /// All of the epoch that ended is merged; flows that are over leave the table.
     Expiring,
+    /// Under overload some leave it that are not over.
+    Relieving {
+        /// Most that still do so in this cycle.
+        flows: usize,
+    },
 }

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use probe_common::{Set, Slot};
+use probe_common::{Detail, DetailSet, Set};
 
-use super::{ControlMap, KernelError, SharedArray, Sizing};
+use super::{ControlMap, KernelError, SharedArray, Sizing, SlotSink};
 
 /// Reader of the caches. The order of calls is `flip`, a [`super::Barrier`], then `drain` until it says
 /// that the quiet half is empty.
 pub struct CacheReader {
     cache: SharedArray<Set>,
+    /// Same index as in `cache`; `None` where details are off.
+    details: Option<SharedArray<DetailSet>>,
     control: Arc<ControlMap>,
     sizing: Sizing,
     active: u32,
@@ -19,8 +21,27 @@ pub struct CacheReader {
 }
 
 impl CacheReader {
-    pub(super) fn new(cache: SharedArray<Set>, control: Arc<ControlMap>, sizing: Sizing) -> Self {
-        Self { cache, control, sizing, active: 0, next: 0 }
+    pub(super) fn new(
+        cache: SharedArray<Set>,
+        details: Option<SharedArray<DetailSet>>,
+        control: Arc<ControlMap>,
+        sizing: Sizing,
+    ) -> Self {
+        Self { cache, details, control, sizing, active: 0, next: 0 }
+    }
+
+    /// Whether slots have details.
+    #[must_use]
+    pub fn has_details(&self) -> bool {
+        self.details.is_some()
+    }
+
+    /// See [`ControlMap::set_flow_sampling`].
+    ///
+    /// # Errors
+    /// When the kernel refuses; then the old interval holds.
+    pub fn set_flow_sampling(&self, interval: u32) -> Result<(), KernelError> {
+        self.control.set_flow_sampling(interval)
     }
 
     /// The epoch (0 or 1) that packets count in from now on.
@@ -42,7 +63,7 @@ impl CacheReader {
 
     /// Appends the slots of the next `sets` sets of the quiet half to `out` and frees them; returns whether
     /// there are more sets.
-    pub fn drain(&mut self, sets: usize, out: &mut Vec<Slot>) -> bool {
+    pub fn drain(&mut self, sets: usize, out: &mut impl SlotSink) -> bool {
         let per_half = 1usize << self.sizing.set_bits;
         let all = per_half * self.sizing.cpus as usize;
         let quiet = (self.active ^ 1) as usize;
@@ -52,12 +73,17 @@ impl CacheReader {
             let index = (cpu * 2 + quiet) * per_half + set;
             let value = self.cache.read(index);
             let mut used = false;
-            for slot in value.slots.iter().filter(|slot| slot.packets != 0) {
-                out.push(*slot);
+            let details = self.details.as_ref();
+            for (way, slot) in value.slots.iter().enumerate().filter(|(_, slot)| slot.packets != 0) {
+                let detail = || details.map_or(Detail::UNKNOWN, |details| details.read(index).details[way]);
+                out.put(*slot, detail);
                 used = true;
             }
             if used {
                 self.cache.write(index, Set::default());
+                if let Some(details) = details {
+                    details.write(index, DetailSet::default());
+                }
             }
         }
         self.next = end;

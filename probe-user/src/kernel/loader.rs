@@ -9,7 +9,8 @@ use aya::{
     programs::Xdp,
 };
 use probe_common::{
-    Counters, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, RingCursor, Set, Slot, map_name,
+    Counters, Detail, DetailSet, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, PacketSampling,
+    RingCursor, Set, Slot, map_name,
 };
 
 use crate::net::{Link, Role};
@@ -27,14 +28,24 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pr
 /// Readings of the clocks before the program is attached: their earliest is good to some microseconds.
 const CLOCK_READINGS: u32 = 5;
 
-/// The program for each role: it drops or passes what it has metered. They share all maps.
-const PROGRAMS: [(Role, &str); 2] = [(Role::Tap, "probe_tap"), (Role::Host, "probe_host")];
+/// The programs, each for a role: it drops or passes what it has metered. Those with details are apart, so
+/// that the others do not pay for them. They share all maps.
+const PROGRAMS: [(Role, bool, &str); 4] = [
+    (Role::Tap, false, "probe_tap"),
+    (Role::Host, false, "probe_host"),
+    (Role::Tap, true, "probe_tap_details"),
+    (Role::Host, true, "probe_host_details"),
+];
 
 /// How to load the program.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelOptions {
-    /// Sizes of the maps.
+    /// Sizes of the maps, and whether slots have details.
     pub sizing: Sizing,
+    /// Which packets are looked at.
+    pub packet_sampling: PacketSampling,
+    /// Of so many flows one is metered, chosen by a hash of the key; 0 and 1 stand for all.
+    pub flow_sampling: u32,
     /// Bits of key word 5 beyond [`KEY_BASE_MASK`] that count.
     pub key_mask: u64,
     /// Seed of the cache's hash.
@@ -77,23 +88,28 @@ impl LoadedProgram {
         let mut settings =
             KernelSettings::new(sizing.cpus, sizing.set_bits, sizing.spill_records - 1, options.seed);
         settings.key_mask = KEY_BASE_MASK | options.key_mask;
+        settings.sampling = options.packet_sampling;
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", &settings, true)
             .map_max_entries(map_name::CACHE, sizing.sets_in_all())
             .map_max_entries(map_name::SPILL, sizing.records_in_all())
+            .map_max_entries(map_name::DETAIL, sizing.detail_sets_in_all())
+            .map_max_entries(map_name::SPILL_DETAIL, sizing.detail_records_in_all())
+            .map_max_entries(map_name::SAMPLER, sizing.cpus)
             .map_max_entries(map_name::CURSOR, sizing.cpus)
             .map_max_entries(map_name::COUNTERS, sizing.cpus * 2)
             .load(OBJECT)
             .map_err(|error| load_error(&error, sizing))?;
         let log = KernelLog::open(&mut ebpf)?;
-        for (role, _) in PROGRAMS {
-            xdp(&mut ebpf, role)?.load().map_err(|error| program_error(&error))?;
+        for role in [Role::Tap, Role::Host] {
+            xdp(&mut ebpf, role, sizing.details)?.load().map_err(|error| program_error(&error))?;
         }
         let own_export = HashMap::try_from(take(&mut ebpf, map_name::OWN_EXPORT)?)
             .map_err(|_| mismatch(map_name::OWN_EXPORT))?;
         let control =
             Array::try_from(take(&mut ebpf, map_name::CONTROL)?).map_err(|_| mismatch(map_name::CONTROL))?;
-        let control = Arc::new(ControlMap::new(control));
+        let control = Arc::new(ControlMap::new(control, options.flow_sampling));
+        control.set_flow_sampling(1)?;
         let clock = KernelClock::new(&mut ebpf)?;
         let mut loaded = Self { ebpf, options, own_export, control, log, clock };
         for reading in 0..CLOCK_READINGS {
@@ -126,12 +142,21 @@ impl LoadedProgram {
             Arc::new(map_array(&mut self.ebpf, map_name::CURSOR, cpus)?);
         let cache: SharedArray<Set> =
             map_array(&mut self.ebpf, map_name::CACHE, sizing.sets_in_all() as usize)?;
+        let (mut details, mut spilled) = (None, None);
+        if sizing.details {
+            let sets = sizing.sets_in_all() as usize;
+            details = Some(map_array::<DetailSet>(&mut self.ebpf, map_name::DETAIL, sets)?);
+            let records = sizing.records_in_all() as usize;
+            spilled = Some(Arc::new(map_array::<Detail>(&mut self.ebpf, map_name::SPILL_DETAIL, records)?));
+        }
         let counters: SharedArray<Counters> = map_array(&mut self.ebpf, map_name::COUNTERS, cpus * 2)?;
         Ok(Readers {
             spill: (0..cpus)
-                .map(|cpu| SpillReader::new(Arc::clone(&spill), Arc::clone(&cursor), cpu, ring))
+                .map(|cpu| {
+                    SpillReader::new(Arc::clone(&spill), spilled.clone(), Arc::clone(&cursor), cpu, ring)
+                })
                 .collect(),
-            cache: CacheReader::new(cache, Arc::clone(&self.control), sizing),
+            cache: CacheReader::new(cache, details, Arc::clone(&self.control), sizing),
             counters: CounterReader::new(counters, cpus),
         })
     }
@@ -153,7 +178,12 @@ impl LoadedProgram {
     /// # Errors
     /// When the interface or its driver refuses.
     pub fn attach(&mut self, link: &Link, role: Role, mode: XdpMode) -> Result<Attachment, KernelError> {
-        Attachment::attach(xdp(&mut self.ebpf, role)?, &link.name, link.index, mode)
+        Attachment::attach(
+            xdp(&mut self.ebpf, role, self.options.sizing.details)?,
+            &link.name,
+            link.index,
+            mode,
+        )
     }
 
     /// Tells the kernel which datagrams are our own: they are counted apart, not metered.
@@ -192,7 +222,7 @@ impl LoadedProgram {
     /// # Errors
     /// When it is not in the object.
     pub fn program(&mut self, role: Role) -> Result<&mut Xdp, KernelError> {
-        xdp(&mut self.ebpf, role)
+        xdp(&mut self.ebpf, role, self.options.sizing.details)
     }
 }
 
@@ -203,11 +233,11 @@ fn own_export_error(error: MapError) -> KernelError {
     }
 }
 
-fn xdp(ebpf: &mut Ebpf, role: Role) -> Result<&mut Xdp, KernelError> {
+fn xdp(ebpf: &mut Ebpf, role: Role, details: bool) -> Result<&mut Xdp, KernelError> {
     PROGRAMS
         .into_iter()
-        .find(|(of, _)| *of == role)
-        .and_then(|(_, name)| ebpf.program_mut(name))
+        .find(|(of, with, _)| *of == role && *with == details)
+        .and_then(|(_, _, name)| ebpf.program_mut(name))
         .ok_or_else(|| mismatch("its XDP program"))?
         .try_into()
         .map_err(|_| mismatch("its XDP program"))

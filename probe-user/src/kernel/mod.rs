@@ -5,6 +5,7 @@
 //! - `attach`: program → interface, undone on drop
 //! - `shared_memory`: an array of the kernel, mapped (unsafe)
 //! - `spill_reader`: one CPU's spill ring
+//! - `slot_sink`: where both readers put slots
 //! - `cache_reader`: the two halves of every CPU's cache, and the swap between them
 //! - `clock`: how the kernel's time in packets becomes ours
 //! - `control`: what the program is told while it runs
@@ -23,6 +24,7 @@ mod privilege;
 mod refusal;
 mod shared_memory;
 mod sizing;
+mod slot_sink;
 mod spill_reader;
 
 pub use attach::{Attachment, XdpMode};
@@ -34,4 +36,5 @@ pub use error::KernelError;
 pub use loader::{KernelOptions, LoadedProgram, Readers};
 pub use shared_memory::SharedArray;
 pub use sizing::{Sizing, possible_cpus};
+pub use slot_sink::SlotSink;
 pub use spill_reader::SpillReader;

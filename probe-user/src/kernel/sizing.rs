@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How large the kernel's maps are, within the memory the operator allows.
 
-use probe_common::{Counters, RingCursor, Set, Slot, WAYS};
+use probe_common::{Counters, Detail, DetailSet, RingCursor, SamplerState, Set, Slot, WAYS};
 
 use super::KernelError;
 
@@ -14,6 +14,8 @@ pub struct Sizing {
     pub set_bits: u32,
     /// Records of a spill ring, a power of two.
     pub spill_records: u32,
+    /// Whether each slot has details.
+    pub details: bool,
 }
 
 /// Fewer would make every packet a miss.
@@ -23,7 +25,7 @@ const WAYS_IN_A_SET: u32 = 2;
 const _: () = assert!(WAYS_IN_A_SET as usize == WAYS);
 
 impl Sizing {
-    /// Sizes for `cpus` CPUs; slots and records are rounded up to powers of two.
+    /// Sizes for `cpus` CPUs, without details; slots and records are rounded up to powers of two.
     #[must_use]
     pub fn new(cpus: u32, cache_slots: u32, spill_records: u32) -> Self {
         let sets = (cache_slots / WAYS_IN_A_SET).clamp(1 << MIN_SET_BITS, 1 << 24).next_power_of_two();
@@ -31,16 +33,28 @@ impl Sizing {
             cpus: cpus.max(1),
             set_bits: sets.trailing_zeros(),
             spill_records: spill_records.clamp(1, 1 << 26).next_power_of_two(),
+            details: false,
         }
+    }
+
+    /// The same with details, or without.
+    #[must_use]
+    pub fn with_details(self, details: bool) -> Self {
+        Self { details, ..self }
     }
 
     /// Octets of kernel memory that the maps take.
     #[must_use]
     pub fn octets(&self) -> u64 {
         let sets = 1u64 << self.set_bits;
-        let per_cpu = 2 * sets * size_of::<Set>() as u64
-            + u64::from(self.spill_records) * size_of::<Slot>() as u64
-            + size_of::<RingCursor>() as u64
+        let (mut set, mut record) = (size_of::<Set>() as u64, size_of::<Slot>() as u64);
+        if self.details {
+            set += size_of::<DetailSet>() as u64;
+            record += size_of::<Detail>() as u64;
+        }
+        let per_cpu = 2 * sets * set
+            + u64::from(self.spill_records) * record
+            + (size_of::<RingCursor>() + size_of::<SamplerState>()) as u64
             + 2 * size_of::<Counters>() as u64;
         u64::from(self.cpus) * per_cpu
     }
@@ -64,6 +78,18 @@ impl Sizing {
     #[must_use]
     pub fn sets_in_all(&self) -> u32 {
         (self.cpus * 2) << self.set_bits
+    }
+
+    /// Entries of the map of details: 1 where there are none, since a map cannot be empty.
+    #[must_use]
+    pub fn detail_sets_in_all(&self) -> u32 {
+        if self.details { self.sets_in_all() } else { 1 }
+    }
+
+    /// Entries of the map of spilled details: 1 where there are none.
+    #[must_use]
+    pub fn detail_records_in_all(&self) -> u32 {
+        if self.details { self.records_in_all() } else { 1 }
     }
 
     /// Entries of the spill map.
@@ -100,6 +126,19 @@ mod tests {
         let smallest = wanted.within(1 << 20).unwrap();
         assert!(smallest.set_bits < 13 && smallest.octets() <= 1 << 20);
         assert_eq!(wanted.within(1000), None);
+    }
+
+    #[test]
+    fn details_take_room() {
+        let plain = Sizing::new(2, 4096, 1024);
+        let detailed = plain.with_details(true);
+        // Both halves of a cache of 2048 sets, and a ring, on each CPU.
+        assert_eq!(detailed.octets() - plain.octets(), 2 * (2 * 2048 * 64 + 1024 * 24));
+        assert_eq!((plain.detail_sets_in_all(), plain.detail_records_in_all()), (1, 1));
+        assert_eq!(detailed.detail_sets_in_all(), detailed.sets_in_all());
+        assert_eq!(detailed.detail_records_in_all(), detailed.records_in_all());
+        let smaller = detailed.within(plain.octets()).unwrap();
+        assert!(smaller.details && smaller.octets() <= plain.octets());
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use probe_common::{RingCursor, Slot};
+use probe_common::{Detail, RingCursor, Slot};
 
-use super::SharedArray;
+use super::{SharedArray, SlotSink};
 
 /// The consumer of one ring. There is one for each CPU, and only it moves the tail.
 pub struct SpillReader {
     spill: Arc<SharedArray<Slot>>,
+    /// Same index as in `spill`; `None` where details are off.
+    details: Option<Arc<SharedArray<Detail>>>,
     cursor: Arc<SharedArray<RingCursor>>,
     cpu: usize,
     records: usize,
@@ -22,11 +24,12 @@ pub struct SpillReader {
 impl SpillReader {
     pub(super) fn new(
         spill: Arc<SharedArray<Slot>>,
+        details: Option<Arc<SharedArray<Detail>>>,
         cursor: Arc<SharedArray<RingCursor>>,
         cpu: usize,
         records: usize,
     ) -> Self {
-        Self { spill, cursor, cpu, records, tail: 0 }
+        Self { spill, details, cursor, cpu, records, tail: 0 }
     }
 
     /// Records that the kernel has published since the program was loaded.
@@ -50,7 +53,7 @@ impl SpillReader {
     }
 
     /// Appends up to `limit` records to `out`; returns how many.
-    pub fn drain(&mut self, limit: usize, out: &mut Vec<Slot>) -> usize {
+    pub fn drain(&mut self, limit: usize, out: &mut impl SlotSink) -> usize {
         let waiting = usize::try_from(self.head().wrapping_sub(self.tail)).unwrap_or(usize::MAX);
         let count = waiting.min(limit).min(self.records);
         if count == 0 {
@@ -59,7 +62,10 @@ impl SpillReader {
         let base = self.cpu * self.records;
         let mask = self.records - 1;
         let from = usize::try_from(self.tail).unwrap_or(0);
-        out.extend((0..count).map(|step| self.spill.read(base + (from.wrapping_add(step) & mask))));
+        let index = |step: usize| base + (from.wrapping_add(step) & mask);
+        let details = self.details.as_ref();
+        let detail = |step| details.map_or(Detail::UNKNOWN, |details| details.read(index(step)));
+        out.put_many(count, |step| self.spill.read(index(step)), detail);
         self.tail += count as u64;
         // Release: the records were copied before the kernel may write over them.
         self.cursor.word64(self.cpu, offset_of!(RingCursor, tail)).store(self.tail, Ordering::Release);

@@ -5,6 +5,7 @@ mod clock;
 mod cores;
 mod interfaces;
 mod observe;
+mod overload;
 mod own_export;
 mod plan;
 mod probe;

@@ -8,7 +8,7 @@ use std::sync::{
 
 use super::interfaces::SharedStatus;
 use crate::{
-    export::{DropReason, ErrorReason, ExportStats, NotRepresentable},
+    export::{DropReason, ErrorReason, ExportStats, NotRepresentable, NotSelected},
     flow::Moment,
     harvest::{HarvestReport, SharedReport},
     net,
@@ -97,6 +97,12 @@ impl Observer {
                 created: report.created,
                 expired: report.expired,
             },
+            overload: metrics::Overload {
+                rung: report.overload.rung.number(),
+                ups: report.overload.ups,
+                downs: report.overload.downs,
+                flow_sampling: report.flow_sampling,
+            },
             harvests: self.durations.read(),
             export_queue_length: self.export.queue_length.get(),
             export_queue_capacity: self.queue_capacity,
@@ -112,6 +118,8 @@ impl Observer {
             .iter()
             .map(|stats| metrics::Collector {
                 url: stats.url.clone(),
+                not_selected: reasons(&NotSelected::ALL, NotSelected::name, |i| stats.not_selected[i].get()),
+                paired: stats.paired.get(),
                 records: stats.records.get(),
                 datagrams: stats.datagrams.get(),
                 dropped: reasons(&DropReason::ALL, DropReason::name, |i| stats.dropped[i].get()),
@@ -119,7 +127,7 @@ impl Observer {
                     stats.not_representable[i].get()
                 }),
                 errors: reasons(&ErrorReason::ALL, ErrorReason::name, |i| stats.errors[i].get()),
-                waiting_records: stats.waiting.get(),
+                waiting_records: stats.waiting.get() + stats.held.get(),
                 sequence: stats.sequence.get(),
             })
             .collect()
@@ -151,6 +159,8 @@ impl Observer {
                 .zip(&self.export.collectors)
                 .map(|(collector, stats)| CollectorLedger {
                     url: collector.url,
+                    not_selected: collector.not_selected,
+                    paired: collector.paired,
                     offered: stats.offered.get(),
                     records: collector.records,
                     datagrams: collector.datagrams,

@@ -6,7 +6,7 @@ use tracing::info;
 use crate::{
     cli::RunOptions,
     error::ProbeError,
-    export::ExporterOptions,
+    export::{DatagramRing, ExporterOptions},
     flow::{FlowRecord, FlowTable},
     kernel::{Sizing, possible_cpus},
 };
@@ -39,13 +39,14 @@ pub(super) struct Parts {
 }
 
 impl Plan {
-    /// Plans for `options`; `streams` is the number of encodings.
+    /// Plans for `options`; `streams` is the number of encodings, `details` whether flows keep details.
     ///
     /// # Errors
     /// When --memory does not suffice.
-    pub(super) fn new(options: &RunOptions, streams: usize) -> Result<Self, ProbeError> {
+    pub(super) fn new(options: &RunOptions, streams: usize, details: bool) -> Result<Self, ProbeError> {
         let resource = &options.resource;
-        let wanted = Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records);
+        let wanted =
+            Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records).with_details(details);
         let mut plan = Self { sizing: wanted, flows: options.flow.max_flows, queue: QUEUE_RECORDS };
         let Parts { flows, export, .. } = plan.parts(streams);
         let kernel = match resource.memory {
@@ -87,10 +88,10 @@ impl Plan {
     /// What each part takes.
     #[must_use]
     pub(super) fn parts(&self, streams: usize) -> Parts {
-        let ring = ExporterOptions::default().ring_datagrams * 1464;
+        let ring = DatagramRing::memory_octets(ExporterOptions::default().ring_of_stream(streams), 1464);
         Parts {
             kernel: self.sizing.octets(),
-            flows: FlowTable::memory_octets(self.flows),
+            flows: FlowTable::memory_octets(self.flows, self.sizing.details),
             export: (self.queue * size_of::<FlowRecord>() + streams * ring) as u64,
         }
     }

@@ -21,6 +21,7 @@ use super::{
     cores::Cores,
     interfaces::{Consequence, Interfaces},
     observe::{Observer, nic_drops},
+    overload::{self, OverloadLog},
     own_export,
     plan::Plan,
     reload,
@@ -33,7 +34,7 @@ use crate::{
     cli::{MetricsAddress, RecordFormat, RunOptions},
     error::ProbeError,
     export::{CollectorUrl, Exporter, ExporterOptions, OpenCollector, PrintFormat, Printer, open},
-    flow::{FlowTable, TableOptions, Timestamp},
+    flow::{ExpiryOptions, FlowTable, TableOptions, Timestamp},
     harvest::{Command, HarvestOptions, Harvester, Outlet},
     kernel::{KernelOptions, LoadedProgram},
     queue,
@@ -64,6 +65,7 @@ pub struct Probe {
     harvester: HarvesterThread,
     exporter: ExporterThread,
     observer: Observer,
+    overload: OverloadLog,
     own_exports: Option<u64>,
     watch: Watch,
     configured: Arc<AtomicU64>,
@@ -91,7 +93,10 @@ pub(crate) fn collectors(urls: &[String]) -> Result<Vec<OpenCollector>, ProbeErr
             return Err(ProbeError::usage(format!("collector {url} is given twice"))
                 .hint("name each collector once; every one gets every record"));
         }
-        let sink = open(&url).map_err(|error| ProbeError::host(error.to_string()))?;
+        let sink = open(&url).map_err(|error| match error.is_usage() {
+            true => ProbeError::usage(error.to_string()),
+            false => ProbeError::host(error.to_string()),
+        })?;
         collectors.push((url, sink));
     }
     Ok(collectors)
@@ -128,24 +133,30 @@ impl Probe {
         let started = clock::now();
         let interfaces = Interfaces::find(&options.interface)?;
         let collectors = collectors(&options.export.collector)?;
-        let plan = Plan::new(&options, collectors.len().max(1))?;
         let print = options.output.print.format(collectors.is_empty());
+        let details = options.flow.wants_details(print);
+        let plan = Plan::new(&options, collectors.len().max(1), details)?;
         let prints_only = collectors.is_empty() && print.is_some();
 
         let mut program = LoadedProgram::load(KernelOptions {
             sizing: plan.sizing,
+            packet_sampling: options.flow.sampling.packets(),
+            flow_sampling: options.flow.sampling.flow_interval(),
             key_mask: options.flow.key_mask(),
             seed: random_seed()?,
         })?;
         let readers = program.readers()?;
         let barrier = program.barrier()?.start()?;
+        let ExpiryOptions { idle, active, tcp_end, spread } = options.flow.expiry();
         let table = FlowTable::new(
             TableOptions {
                 capacity: plan.flows as usize,
-                idle: options.flow.idle_timeout,
-                active: options.flow.active_timeout,
-                tcp_end: options.flow.tcp_end,
+                idle,
+                active,
+                tcp_end,
+                spread,
                 key_mask: options.flow.key_mask(),
+                details,
                 seed: random_seed()?,
             },
             started.now,
@@ -153,14 +164,17 @@ impl Probe {
         .map_err(|error| ProbeError::host(error.to_string()))?;
         let (producer, consumer) = queue::ring(plan.queue);
         let durations = Arc::new(HistogramCounters::default());
+        let interval = options.resource.harvest_interval;
+        let (governor, overload) = overload::governor(options.resource.overload, interval);
         let harvester = Harvester::new(
-            HarvestOptions { interval: options.resource.harvest_interval, durations: Arc::clone(&durations) },
+            HarvestOptions { interval, durations: Arc::clone(&durations) },
             readers,
             barrier,
             table,
             Outlet::new(producer),
             started,
-        );
+        )
+        .governed_by(governor);
         let flow_options = SharedFlowOptions::new(options.flow.clone().into());
         let exporter = Exporter::new(
             ExporterOptions {
@@ -168,7 +182,14 @@ impl Probe {
                 engine_id: options.export.engine_id,
                 domain: options.export.domain,
                 interfaces: interfaces.indexes(),
-                told: told::source(harvester.shared_report(), interfaces.status(), &flow_options),
+                told: told::source(
+                    harvester.shared_report(),
+                    interfaces.status(),
+                    &flow_options,
+                    harvester.sampling_now(),
+                ),
+                policy: options.export.collector_policy.into(),
+                seed: random_seed()?,
                 ..ExporterOptions::default()
             },
             collectors,
@@ -206,6 +227,7 @@ impl Probe {
             harvester,
             exporter,
             observer,
+            overload,
             own_exports: None,
             watch,
             configured,
@@ -262,6 +284,7 @@ impl Probe {
         }
         self.tell_own_exports()?;
         self.program.show_log();
+        self.overload.show();
         if now.since(self.clock_learned) >= CLOCK {
             self.clock_learned = now;
             self.program.learn_clock()?;
@@ -322,6 +345,7 @@ impl Probe {
         self.interfaces.detach();
         let harvester = self.harvester.stop(now + HARVESTER_END);
         let exporter = self.exporter.stop(now + EXPORTER_END);
+        self.overload.show();
         harvester.and(exporter)?;
         Ok(self.observer.ledger())
     }

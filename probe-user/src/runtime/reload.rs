@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Options that change while running.
-const LIVE: [&str; 3] = ["idle-timeout", "active-timeout", "tcp-end"];
+const LIVE: [&str; 5] = ["idle-timeout", "active-timeout", "active-jitter", "active-align", "tcp-end"];
 
 /// What the new configuration changes.
 pub(super) struct Changes {
@@ -31,13 +31,19 @@ impl Changes {
             (None, 0) => "nothing has changed".to_owned(),
             (None, _) => "nothing that can change while running".to_owned(),
             (Some(expiry), _) => format!(
-                "idle timeout {:?}, active timeout {:?}, TCP end {}",
+                "idle timeout {:?}, active timeout {:?} (jitter {} %, aligned: {}), TCP end {}",
                 expiry.idle,
                 expiry.active,
-                if expiry.tcp_end { "on" } else { "off" }
+                expiry.spread.jitter,
+                switch(expiry.spread.align),
+                switch(expiry.tcp_end)
             ),
         }
     }
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 /// Reads the options anew and compares.
@@ -69,10 +75,10 @@ fn compare(old: &RunOptions, new: &RunOptions) -> Result<Changes, ProbeError> {
     let mut flow = old.flow.clone();
     flow.idle_timeout = new.flow.idle_timeout;
     flow.active_timeout = new.flow.active_timeout;
+    flow.active_jitter = new.flow.active_jitter;
+    flow.active_align = new.flow.active_align;
     flow.tcp_end = new.flow.tcp_end;
-    let expiry =
-        ExpiryOptions { idle: flow.idle_timeout, active: flow.active_timeout, tcp_end: flow.tcp_end };
-    Ok(Changes { expiry: (!live.is_empty()).then_some(expiry), flow, need_restart })
+    Ok(Changes { expiry: (!live.is_empty()).then_some(flow.expiry()), flow, need_restart })
 }
 
 #[cfg(test)]
@@ -82,7 +88,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::{cli::Cli, flow::Spread};
 
     fn options(more: &[&str]) -> RunOptions {
         let args = ["probe", "run", "--iface", "eth1"].iter().chain(more);
@@ -97,6 +103,11 @@ mod tests {
         assert_eq!(changes.expiry.unwrap().idle, Duration::from_secs(3));
         assert_eq!(changes.need_restart, ["max-flows"]);
         assert_eq!((changes.flow.idle_timeout, changes.flow.max_flows), (Duration::from_secs(3), 1_048_576));
+        let spread =
+            compare(&options(&[]), &options(&["--active-jitter", "0", "--active-align", "on"])).unwrap();
+        assert_eq!(spread.expiry.unwrap().spread, Spread { jitter: 0, align: true });
+        assert!(spread.flow.active_align && spread.need_restart.is_empty());
+        assert!(spread.summary().contains("(jitter 0 %, aligned: on)"), "{}", spread.summary());
         let same = compare(&options(&[]), &options(&[])).unwrap();
         assert!(same.expiry.is_none() && same.need_restart.is_empty());
         assert_eq!(same.summary(), "nothing has changed");

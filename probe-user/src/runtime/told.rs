@@ -10,7 +10,7 @@ use super::interfaces::SharedStatus;
 use crate::{
     cli::FlowOptions,
     export::{InterfaceName, MeteringStatistics, Told, ToldSource},
-    flow::Sampling,
+    flow::SamplingNow,
     harvest::{HarvestReport, SharedReport},
 };
 
@@ -25,13 +25,14 @@ pub(super) fn source(
     harvest: SharedReport,
     interfaces: SharedStatus,
     options: &SharedFlowOptions,
+    overload: SamplingNow,
 ) -> ToldSource {
     let options = SharedFlowOptions::clone(options);
     Arc::new(move || {
         let status = interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (idle_timeout, active_timeout) = {
+        let (idle_timeout, active_timeout, sampling) = {
             let options = options.lock().unwrap_or_else(PoisonError::into_inner);
-            (options.idle_timeout, options.active_timeout)
+            (options.idle_timeout, options.active_timeout, options.sampling)
         };
         Told {
             interfaces: status
@@ -43,8 +44,8 @@ pub(super) fn source(
                 })
                 .collect(),
             metering: metering(&harvest.read()),
-            sampling: Sampling::Off,
-            overload_sampling: 1,
+            sampling,
+            overload_sampling: overload.interval(),
             idle_timeout,
             active_timeout,
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use probe_common::{HashSeed, KEY_BASE_MASK};
 use probe_user::capture::{CaptureError, CaptureReader, Replay, ReplayCounts, Step};
-use probe_user::flow::{FlowRecord, FlowTable, TableOptions, Timestamp};
+use probe_user::flow::{FlowRecord, FlowTable, Spread, TableOptions, Timestamp};
 use probe_user::harvest::Outlet;
 use probe_user::queue;
 
@@ -28,7 +28,9 @@ pub(crate) fn options() -> TableOptions {
         idle: Duration::from_secs(15),
         active: Duration::from_secs(300),
         tcp_end: true,
+        spread: Spread::default(),
         key_mask: KEY_BASE_MASK,
+        details: false,
         seed: HashSeed::from_random([3; 56]),
     }
 }

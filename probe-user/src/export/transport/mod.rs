@@ -1,9 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! datagram → collector: one file for each way there, all behind [`Sink`].
+//! message → collector: one file for each way there, all behind [`Sink`].
+//!
+//! Datagrams: `udp` over `udp_socket`. Sessions: `session` moves through connect, handshake, up and closing,
+//! with a `wire` that says what octets are put on the socket (`tcp`, `tls`, `sctp`) and an `outbox` that knows what
+//! was acknowledged. Files: `file` over `flow_file`. Shared: `address` (names), `backoff`, `domains` (sequences
+//! and templates of a session).
 
+mod address;
+mod backoff;
+mod domains;
+mod error;
+mod file;
+mod flow_file;
+mod health;
+mod outbox;
+mod outq;
+mod sctp;
+mod session;
+mod socket;
+mod tcp;
+mod tls;
 mod udp;
+mod udp_socket;
+mod wire;
 
-pub use udp::{Mechanism, SinkError, UdpSink};
+pub use error::SinkError;
+pub use file::FileSink;
+pub use sctp::SctpSink;
+pub use session::SessionTiming;
+pub use tcp::TcpSink;
+pub use tls::TlsSink;
+pub use udp::UdpSink;
+pub use udp_socket::Mechanism;
 
 use std::net::SocketAddr;
 
@@ -38,6 +66,11 @@ pub struct Sent {
     pub error: Option<(ErrorReason, Errno)>,
 }
 
+impl Sent {
+    /// Nothing was taken now.
+    const BUSY: Self = Self { datagrams: 0, fate: Fate::Busy, error: None };
+}
+
 /// One end of the export traffic, as a packet of it would show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Endpoint {
@@ -49,15 +82,32 @@ pub struct Endpoint {
     pub peer: SocketAddr,
 }
 
+/// What went wrong apart from an attempt to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// Where it is counted.
+    pub reason: ErrorReason,
+    /// For the log: what was attempted, on what, why it failed, what comes next.
+    pub what: String,
+}
+
 /// What tending a sink brought.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Tended {
-    /// The collector may have lost the templates: they are to be sent again with the stream.
+    /// The collector may have lost templates or options: they are to be sent again with the stream.
     pub refresh: bool,
     /// Messages, of those taken before, that have arrived (or count as such) since the last call.
     pub confirmed: u64,
     /// Messages, of those taken before and after the confirmed ones, that are lost.
     pub lost: u64,
+    /// The last of what went wrong.
+    pub trouble: Option<Trouble>,
+}
+
+impl Tended {
+    fn trouble(&mut self, reason: ErrorReason, what: String) {
+        self.trouble = Some(Trouble { reason, what });
+    }
 }
 
 /// A way to one collector. Nothing in it waits.
@@ -77,6 +127,11 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether messages can be taken at all: there is an address, and a session where one is needed.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     /// Whether the collector seems to be there: what failover and balance go by.
     fn is_up(&self) -> bool;
 
@@ -89,20 +144,30 @@ pub trait Sink: Send {
     /// How often it was connected.
     fn connects(&self) -> u64;
 
+    /// Why the collector's name has no address, if it turned out so when this was opened. A source that cannot
+    /// wait until that changes should not begin.
+    fn unresolved(&self) -> Option<String> {
+        None
+    }
+
     /// Ends the session in good order, as far as that goes without waiting; returns whether all is done.
+    /// Nothing is taken any more afterwards; to be called again, after [`Self::tend`], until it is.
     fn finish(&mut self, _now: Now) -> bool {
         true
     }
 }
 
-/// Opens the way to a collector. One that is not there today is no error.
+/// Opens the way to a collector. One that is not there today is no error, and neither is a name that does not
+/// resolve today. Waits for a resolver a second at most.
 ///
 /// # Errors
 /// What the operator has to change.
 pub fn open(collector: &CollectorUrl) -> Result<Box<dyn Sink>, SinkError> {
-    match collector.transport {
-        Transport::Udp => Ok(Box::new(UdpSink::open(collector)?)),
-        // The others follow; the URL does not let them through before that.
-        _ => Ok(Box::new(UdpSink::open(collector)?)),
-    }
+    Ok(match collector.transport {
+        Transport::Udp => Box::new(UdpSink::open(collector)?),
+        Transport::Tcp => Box::new(TcpSink::open(collector, SessionTiming::default())?),
+        Transport::Tls => Box::new(TlsSink::open(collector, SessionTiming::default())?),
+        Transport::Sctp => Box::new(SctpSink::open(collector, SessionTiming::default())?),
+        Transport::File => Box::new(FileSink::open(collector)?),
+    })
 }

@@ -152,6 +152,10 @@ pub struct FlowLedger {
 pub struct CollectorLedger {
     /// The collector.
     pub url: String,
+    /// Flow records that are not for it, by why; they are in no sum of its own.
+    pub not_selected: Reasons,
+    /// Flow records that went into the record of the opposite direction.
+    pub paired: u64,
     /// Records meant for it.
     pub offered: u64,
     /// Records in datagrams that the kernel took.

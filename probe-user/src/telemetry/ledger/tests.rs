@@ -12,7 +12,7 @@ fn balanced() -> Ledger {
         packets: PacketLedger {
             received: 1_000,
             metered: 900,
-            unmetered: Reasons::unmetered(&[60, 5, 4, 0, 30]),
+            unmetered: Reasons::unmetered(&[60, 5, 4, 0, 30, 0]),
             steered: 1,
             exported: 800,
             live: 70,
@@ -28,6 +28,8 @@ fn balanced() -> Ledger {
         flows: FlowLedger { created: 50, live: 8, expired: Reasons::expired(&[20, 2, 10, 10, 0]) },
         collectors: vec![CollectorLedger {
             url: "v5://192.0.2.10:2055".into(),
+            not_selected: Reasons::new(&[("filtered", 7), ("elsewhere", 0)]),
+            paired: 3,
             offered: 42,
             records: 30,
             datagrams: 2,
@@ -83,7 +85,7 @@ fn the_json_has_the_agreed_shape() {
     assert_eq!(
         json["packets"],
         json!({"received": 1000, "metered": 900,
-               "unmetered": {"not_ip": 60, "truncated": 5, "malformed": 4, "too_deep": 0, "own_export": 30},
+               "unmetered": {"not_ip": 60, "truncated": 5, "malformed": 4, "too_deep": 0, "own_export": 30, "sampled_out": 0},
                "steered": 1, "exported": 800, "live": 70, "lost": {"spill_ring_full": 20, "queue_full": 10}})
     );
     assert_eq!(
@@ -98,7 +100,7 @@ fn the_json_has_the_agreed_shape() {
     );
     assert_eq!(
         json["collectors"],
-        json!([{"url": "v5://192.0.2.10:2055", "offered": 42, "records": 30, "datagrams": 2,
+        json!([{"url": "v5://192.0.2.10:2055", "not_selected": {"filtered": 7, "elsewhere": 0}, "paired": 3, "offered": 42, "records": 30, "datagrams": 2,
                 "dropped": {"queue": 2, "send_error": 0}, "not_representable": {"ipv6": 10}}])
     );
     assert_eq!(json["balanced"], json!(true));

@@ -104,13 +104,28 @@ impl Ledger {
 }
 
 fn write_collector(f: &mut fmt::Formatter<'_>, collector: &CollectorLedger) -> fmt::Result {
-    let CollectorLedger { url, offered, records, datagrams, dropped, not_representable } = collector;
+    let CollectorLedger {
+        url,
+        not_selected,
+        paired,
+        offered,
+        records,
+        datagrams,
+        dropped,
+        not_representable,
+    } = collector;
     write!(f, "{url}: {offered} records, {records} sent in {datagrams} datagrams")?;
     if dropped.total() != 0 {
         write!(f, ", {} dropped ({})", dropped.total(), Listed(dropped))?;
     }
     if not_representable.total() != 0 {
         write!(f, ", {} not representable ({})", not_representable.total(), Listed(not_representable))?;
+    }
+    if not_selected.total() != 0 {
+        write!(f, "; {} not for it ({})", not_selected.total(), Listed(not_selected))?;
+    }
+    if *paired != 0 {
+        write!(f, "; {paired} told as the reverse of another")?;
     }
     writeln!(f)
 }

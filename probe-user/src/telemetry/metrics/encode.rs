@@ -24,6 +24,7 @@ impl Snapshot {
         self.encode_losses(&mut to);
         self.encode_interfaces(&mut to);
         self.encode_flows(&mut to);
+        self.encode_overload(&mut to);
         self.encode_harvests(&mut to);
         self.encode_export(&mut to);
         self.encode_collectors(&mut to);
@@ -165,6 +166,24 @@ impl Snapshot {
             .sample(&[], self.live.octets);
     }
 
+    fn encode_overload(&self, to: &mut Encoder) {
+        to.family(
+            "flowprobe_overload_rung",
+            Kind::Gauge,
+            "What is done about an overload: 0 nothing, 1 shorter idle timeout, 2 early export, 3 and above flow sampling",
+        )
+        .sample(&[], u64::from(self.overload.rung));
+        to.family("flowprobe_overload_steps_total", Kind::Counter, "Moves of the overload ladder")
+            .sample(&[("direction", "up")], self.overload.ups)
+            .sample(&[("direction", "down")], self.overload.downs);
+        to.family(
+            "flowprobe_flow_sampling_interval",
+            Kind::Gauge,
+            "One flow in this many is metered because of an overload, of those that --sampling leaves; 1 is every one",
+        )
+        .sample(&[], u64::from(self.overload.flow_sampling));
+    }
+
     fn encode_harvests(&self, to: &mut Encoder) {
         let Histogram { buckets, beyond, sum_ns } = self.harvests;
         let count = buckets.iter().sum::<u64>() + beyond;
@@ -202,6 +221,20 @@ impl Snapshot {
     }
 
     fn encode_collectors(&self, to: &mut Encoder) {
+        to.family(
+            "flowprobe_export_not_selected_records_total",
+            Kind::Counter,
+            "Records that are not for the collector, by why: its filter, its sampling, the policy",
+        );
+        self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.not_selected));
+        to.family(
+            "flowprobe_export_paired_records_total",
+            Kind::Counter,
+            "Records that went into the record of the opposite direction",
+        );
+        self.per_collector(to, |to, collector, url| {
+            to.sample(&[url], collector.paired);
+        });
         to.family("flowprobe_export_records_total", Kind::Counter, "Records sent");
         self.per_collector(to, |to, collector, url| {
             to.sample(&[url], collector.records);
@@ -220,7 +253,11 @@ impl Snapshot {
         self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.not_representable));
         to.family("flowprobe_export_errors_total", Kind::Counter, "Failed attempts to send, by why");
         self.per_collector(to, |to, collector, url| by_reason(to, url, &collector.errors));
-        to.family("flowprobe_export_waiting_records", Kind::Gauge, "Records encoded and not yet sent");
+        to.family(
+            "flowprobe_export_waiting_records",
+            Kind::Gauge,
+            "Records encoded and not yet sent, or waiting for the opposite direction",
+        );
         self.per_collector(to, |to, collector, url| {
             to.sample(&[url], collector.waiting_records);
         });

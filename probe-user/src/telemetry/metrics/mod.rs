@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub live: PacketsOctets,
     /// The flow table.
     pub flows: Flows,
+    /// What is done about an overload.
+    pub overload: Overload,
     /// How long harvests took.
     pub harvests: Histogram,
     /// Records between harvester and exporter, and how many fit.
@@ -103,11 +105,34 @@ pub struct Flows {
     pub expired: [u64; EndReason::ALL.len()],
 }
 
+/// The overload ladder.
+#[derive(Clone, Copy, Debug)]
+pub struct Overload {
+    /// The rung it stands on; 0 is normal.
+    pub rung: u8,
+    /// Moves up.
+    pub ups: u64,
+    /// Moves down.
+    pub downs: u64,
+    /// N of "one flow in N is metered" because of it.
+    pub flow_sampling: u32,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self { rung: 0, ups: 0, downs: 0, flow_sampling: 1 }
+    }
+}
+
 /// One collector. Reasons stand here also at zero.
 #[derive(Clone, Default, Debug)]
 pub struct Collector {
     /// Its canonical URL.
     pub url: String,
+    /// Flow records that are not for it.
+    pub not_selected: Reasons,
+    /// Flow records that went into the record of the opposite direction.
+    pub paired: u64,
     /// Records sent.
     pub records: u64,
     /// Datagrams sent.
