@@ -17,11 +17,14 @@ use netflow_parser::{
         v9::{self, ScopeDataField, lookup::V9Field},
     },
 };
-use probe_lab::Datagram;
+use probe_lab::{Datagram, FlowId};
 
-use super::elements::{Decoded, ELEMENTS, Element, Fields};
+use super::{
+    elements::{Decoded, ELEMENTS, Element, Fields},
+    seen::Seen,
+};
 
-/// What netflow_parser makes of v9 and IPFIX messages; records whose template it does not know are left out.
+/// What netflow_parser makes of messages of any version; records whose template it does not know are left out.
 pub(crate) fn netflow_parser(datagrams: &[Datagram]) -> Decoded {
     let mut parser = NetflowParser::default();
     let mut decoded = Decoded::default();
@@ -29,6 +32,30 @@ pub(crate) fn netflow_parser(datagrams: &[Datagram]) -> Decoded {
         let parsed = parser.parse_bytes(octets);
         assert!(parsed.is_ok(), "netflow_parser, datagram {number}: {:?}", parsed.error);
         match parsed.packets.as_slice() {
+            [NetflowPacket::V5(message)] => {
+                let header = &message.header;
+                assert_eq!(octets.len(), 24 + 48 * message.flowsets.len(), "octets after the last record");
+                assert_eq!(usize::from(header.count), message.flowsets.len(), "count in the header");
+                let now_ms = u64::from(header.unix_secs) * 1000 + u64::from(header.unix_nsecs) / 1_000_000;
+                let unix_ms = |uptime: u32| now_ms - u64::from(header.sys_up_time - uptime);
+                decoded.flows.extend(message.flowsets.iter().map(|record| Seen {
+                    flow: FlowId {
+                        source: record.src_addr.into(),
+                        destination: record.dst_addr.into(),
+                        source_port: record.src_port,
+                        destination_port: record.dst_port,
+                        protocol: record.protocol_number,
+                        tos: record.tos,
+                    },
+                    vlan: 0,
+                    packets: record.d_pkts.into(),
+                    octets: record.d_octets.into(),
+                    tcp_flags: record.tcp_flags,
+                    interface: record.input.into(),
+                    start_ms: unix_ms(record.first),
+                    end_ms: unix_ms(record.last),
+                }));
+            }
             [NetflowPacket::V9(message)] => add_v9(&mut decoded, message),
             [NetflowPacket::IPFix(message)] => add_ipfix(&mut decoded, message),
             other => panic!("netflow_parser, datagram {number}: {other:?}"),

@@ -20,19 +20,58 @@ mod tool;
 mod traffic;
 mod tshark;
 
-use std::{thread::sleep, time::Duration};
+use std::{fs::File, process::Command, thread::sleep, time::Duration};
 
-use bank::{Bank, Version};
+use bank::{Bank, Version, joined};
+use messages::{Message, walk};
 use nix::sys::signal::Signal;
-use probe_lab::{Link, Probe, packet_socket::PacketSocket, packets::Packet, require_root};
+use probe_lab::{
+    Datagram, Ended, Link, Namespace, Probe, Sums, flows_of,
+    packet_socket::PacketSocket,
+    packets::Packet,
+    pcap_file::{PcapFormat, PcapWriter},
+    require_root,
+};
+use relay::Relay;
+use seen::{Seen, assert_same};
 use traffic::{assert_true, now_ms, printed};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");
+/// Templates and options come again after a second.
+const REFRESH: &str = "template_refresh=1s&options_refresh=1s";
+/// What that means for each version.
+const REFRESHES: [&str; 3] = ["", REFRESH, REFRESH];
+/// Flows end soon, so that records come while the test goes on.
+const SOON_IDLE: [&str; 2] = ["--idle-timeout", "500ms"];
 
 fn send(socket: &PacketSocket, packets: &[Packet]) {
     for packet in packets {
         socket.send(&packet.frame()).unwrap();
     }
+}
+
+/// Options of a probe that prints its records, for these collectors.
+fn options<'a>(banks: impl IntoIterator<Item = (&'a Bank, &'a str)>, more: &[&str]) -> Vec<String> {
+    let mut options: Vec<String> = ["--print", "json"].iter().chain(more).map(|&text| text.to_owned()).collect();
+    for (bank, query) in banks {
+        options.extend(bank.options(query));
+    }
+    options
+}
+
+/// Runs a probe on the link while `work` sends packets, and returns the records that it printed.
+fn with_probe(link: &Link, options: &[String], work: impl FnOnce(&PacketSocket)) -> (Vec<Seen>, Ended) {
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let probe = Probe::start(PROBE, &link.metered.namespace, &link.metered.name, &options).unwrap();
+    work(&PacketSocket::open(&link.sender).unwrap());
+    let ended = probe.stop(Signal::SIGTERM).unwrap();
+    assert!(ended.status.success() && ended.ledger.balanced(), "{}{}", ended.stderr, ended.ledger.0);
+    (printed(&ended.stdout), ended)
+}
+
+fn banks(link: &Link, renormalize: bool) -> Vec<Bank> {
+    let start = |(version, port)| Bank::start(&link.metered.namespace, version, port, renormalize);
+    Version::ALL.into_iter().zip([9000, 9010, 9020]).map(start).collect()
 }
 
 /// Plain flows, IPv6, VLANs and options, told by one probe to collectors of all versions at once.
@@ -41,36 +80,217 @@ fn send(socket: &PacketSocket, packets: &[Packet]) {
 fn all_versions_at_once_to_every_collector() {
     require_root();
     let link = Link::new("interop", 1).unwrap();
-    let namespace = &link.metered.namespace;
-    let banks: Vec<Bank> = Version::ALL
-        .into_iter()
-        .zip([9000, 9010, 9020])
-        .map(|(version, port)| Bank::start(namespace, version, port, false))
-        .collect();
-    let mut options = vec!["--print".to_owned(), "json".to_owned(), "--idle-timeout".to_owned(), "500ms".to_owned()];
-    for (bank, query) in banks.iter().zip(["", REFRESH, REFRESH]) {
-        options.extend(bank.options(query));
-    }
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let from = now_ms();
-    let probe = Probe::start(PROBE, namespace, &link.metered.name, &options).unwrap();
-    let socket = PacketSocket::open(&link.sender).unwrap();
+    let banks = banks(&link, false);
     let first = [traffic::ipv4(2), traffic::vlans()].concat();
-    send(&socket, &first);
-    // Long enough for templates and options to come again, between flows.
-    sleep(Duration::from_millis(2200));
     let second = [traffic::ipv4(3), traffic::ipv6(1)].concat();
-    send(&socket, &second);
-    let ended = probe.stop(Signal::SIGTERM).unwrap();
-    assert!(ended.status.success() && ended.ledger.balanced(), "{}{}", ended.stderr, ended.ledger.0);
-    let records = printed(&ended.stdout);
+    let from = now_ms();
+    let (records, _) = with_probe(&link, &options(banks.iter().zip(REFRESHES), &SOON_IDLE), |socket| {
+        send(socket, &first);
+        // Long enough for templates and options to come again, between flows.
+        sleep(Duration::from_millis(2200));
+        send(socket, &second);
+    });
     assert_true(&records, &[first, second].concat(), link.metered.index, from, now_ms());
     for bank in banks {
         let received = bank.finish();
         received.assert_read("all versions", &records, 1);
         received.assert_in_sequence("all versions");
+        if received.version != Version::V5 {
+            let walk = walk(&received.datagrams);
+            assert!(walk.options > 4, "options came again: {walk:?}");
+            let templates = received.messages().iter().filter(|message| message.has_templates()).count();
+            assert!(templates >= 3, "templates came again: {templates}");
+        }
     }
 }
 
-/// Templates and options come again after a second.
-const REFRESH: &str = "template_refresh=1s&options_refresh=1s";
+/// Collectors that apply sampling show what crossed the interface, as far as sampling can tell; those that do
+/// not show what was metered.
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn sampling_is_applied_by_those_who_know_of_it() {
+    const N: u64 = 10;
+    require_root();
+    let link = Link::new("sampled", 1).unwrap();
+    let banks = banks(&link, true);
+    let psamp = [(Version::V9, 9030), (Version::Ipfix, 9031)];
+    let keepers = psamp.map(|(_, port)| Relay::keeper(&link.metered.namespace, port));
+    let mut options = options(banks.iter().zip(REFRESHES), &["--sampling", "1:10"]);
+    for (version, port) in psamp {
+        let url = format!("{version}://127.0.0.1:{port}?{REFRESH}&sampling_options=psamp");
+        options.extend(["--collector".to_owned(), url]);
+    }
+    let packets = [traffic::ipv4(2), traffic::ipv6(1), traffic::vlans()].concat();
+    let (records, ended) = with_probe(&link, &options, |socket| send(socket, &packets));
+    let sent = u64::try_from(packets.len()).unwrap();
+    let metered: Sums = records.iter().map(Seen::sums).sum();
+    assert_eq!(metered.packets, ended.ledger.count("packets.metered"));
+    assert_eq!(metered.packets + ended.ledger.count("packets.unmetered.sampled_out"), sent);
+    assert!(metered.packets.abs_diff(sent / N) <= 1, "{} of {sent} packets", metered.packets);
+    for bank in banks {
+        let received = bank.finish();
+        received.assert_read("sampled", &records, N);
+        received.assert_in_sequence("sampled");
+        assert!(received.stored.sampled, "nfdump marks them as sampled");
+    }
+    for ((version, _), keeper) in psamp.into_iter().zip(keepers) {
+        let datagrams = keeper.finish().received;
+        let who = format!("psamp, {version}");
+        let dissected = tshark::dissect(&datagrams);
+        assert_eq!(dissected.remarks, [""; 0], "{who}");
+        assert_same(&who, &records, &dissected.records.flows, 0);
+        let mut options = vec![dissected.records.options, decoders::netflow_parser(&datagrams).options];
+        if version == Version::Ipfix {
+            options.push(decoders::ipfixrw(&datagrams).options);
+            options.push(fixbuf::dump(&datagrams).options);
+        }
+        for (reader, options) in options.iter().enumerate() {
+            let told: Vec<_> = match version {
+                // Selector 1, systematic count-based: one packet, then N - 1 not.
+                Version::Ipfix => options
+                    .iter()
+                    .filter(|option| option.number(304) == Some(1))
+                    .map(|option| [302, 305, 306].map(|id| option.number(id)))
+                    .collect(),
+                _ => options
+                    .iter()
+                    .filter(|option| option.number(50).is_some())
+                    .map(|option| [48, 49, 50].map(|id| option.number(id)))
+                    .collect(),
+            };
+            let expected = if version == Version::Ipfix { [1, 1, N - 1] } else { [1, 1, N] };
+            assert!(!told.is_empty(), "{who}, reader {reader}: {options:?}");
+            assert!(told.iter().all(|told| *told == expected.map(Some)), "{who}, reader {reader}: {told:?}");
+        }
+    }
+}
+
+/// A collector that comes late, or to which the first templates did not come, understands all from the next
+/// templates on, and finds nothing malformed before.
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn late_collectors_and_lost_templates() {
+    require_root();
+    let link = Link::new("late", 1).unwrap();
+    let nothing: relay::Passes = |_| false;
+    let no_templates: relay::Passes = |octets| !Message::read(octets).has_any_templates();
+    let cells = [
+        ("late", Version::V5, 9000, nothing, ""),
+        ("late", Version::V9, 9010, nothing, REFRESH),
+        ("late", Version::Ipfix, 9020, nothing, REFRESH),
+        ("templates lost", Version::V9, 9030, no_templates, REFRESH),
+        ("templates lost", Version::Ipfix, 9040, no_templates, REFRESH),
+    ];
+    let banks = cells.map(|(_, version, port, passes, _)| {
+        Bank::relayed(&link.metered.namespace, version, port, passes)
+    });
+    let queries = cells.map(|(.., query)| query);
+    let (first, second) = (traffic::ipv4(2), [traffic::ipv4(3), traffic::ipv6(1)].concat());
+    let (records, _) = with_probe(&link, &options(banks.iter().zip(queries), &SOON_IDLE), |socket| {
+        send(socket, &first);
+        // Until all of that was exported, and some of it passed the relays that hold back templates.
+        sleep(Duration::from_millis(2000));
+        banks.iter().for_each(Bank::open);
+        // Until templates came.
+        sleep(Duration::from_millis(1500));
+        send(socket, &second);
+    });
+    let second: Vec<Seen> =
+        records.iter().filter(|record| flows_of(&second).contains_key(&record.flow)).cloned().collect();
+    for ((case, version, ..), bank) in cells.into_iter().zip(banks) {
+        let received = bank.finish();
+        assert!(received.datagrams.len() < received.sent.len(), "{case}, {version}: nothing was held back");
+        let late = joined(version, &received.datagrams);
+        // That all later records are among them is what the others must agree on.
+        let readable = decoders::netflow_parser(late).flows;
+        let told: Vec<Seen> = second.iter().filter_map(|record| version.tells(record)).collect();
+        let later: Vec<Seen> = readable.iter().filter(|record| told.contains(record)).cloned().collect();
+        assert_same(&format!("{case}, {version}"), &told, &later, 0);
+        if case == "templates lost" {
+            assert!(late.len() < received.datagrams.len(), "{version}: data came before templates");
+        }
+        received.assert_read(case, &readable, 1);
+        let walk_late = walk(late);
+        assert_eq!(walk_late.gaps, 0, "{case}, {version}");
+        assert_eq!(
+            received.stored.sequence_failures,
+            walk(&received.datagrams).nfcapd_failures,
+            "{case}, {version}, nfcapd:\n{}",
+            received.stored.log
+        );
+        eprintln!("XX {case} {version} nfacctd {} nfcapd {} gaps {}", received.counted.sequence_failures, received.stored.sequence_failures, walk(&received.datagrams).gaps);
+    }
+}
+
+/// Uptimes of more than 49.7 days, and clocks far away, as old captures have them: every collector gets the
+/// times of the packets.
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn uptimes_never_wrap() {
+    const DAY_MS: u64 = 86_400_000;
+    require_root();
+    let namespace = Namespace::new("wrap").unwrap();
+    let banks: Vec<Bank> = Version::ALL
+        .into_iter()
+        .zip([9000, 9010, 9020])
+        .map(|(version, port)| Bank::start(&namespace, version, port, false))
+        .collect();
+    let folder = tool::folder("wrap");
+    let path = folder.path().join("days.pcap");
+    let format = PcapFormat { nanoseconds: true, ..PcapFormat::default() };
+    let mut file = PcapWriter::new(File::create(&path).unwrap(), format).unwrap();
+    // From the year 2001 on, over both the signed and the unsigned limit of 32 bits, to the year 2036.
+    let days = [0, 1, 24, 25, 26, 49, 50, 51, 75, 100, 4000, 12_800];
+    let mut packets = Vec::new();
+    for (batch, day) in (1..).zip(days) {
+        for (number, packet) in (0..).zip(traffic::ipv4(batch)) {
+            let unix_ms = 1_000_000_000_123 + day * DAY_MS + number * 7;
+            file.write(unix_ms * 1_000_000, &packet.frame()).unwrap();
+            packets.push(packet);
+        }
+    }
+    file.finish().unwrap();
+    let mut command = namespace.command(PROBE);
+    command.arg("replay").arg(&path).args(options(banks.iter().zip(REFRESHES), &[]));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let records = printed(&String::from_utf8(output.stdout).unwrap());
+    let (start, end) = (1_000_000_000_123, 1_000_000_000_123 + 12_801 * DAY_MS);
+    assert_true(&records, &packets, 0, start, end);
+    for bank in banks {
+        let received = bank.finish();
+        received.assert_read("uptime", &records, 1);
+        received.assert_in_sequence("uptime");
+        let uptimes: Vec<u32> = received.messages().iter().filter_map(|message| message.uptime_ms).collect();
+        assert!(uptimes.iter().all(|uptime| *uptime < 1 << 31), "{uptimes:?}");
+        assert!(received.version == Version::Ipfix || uptimes.windows(2).any(|two| two[1] < two[0]));
+    }
+}
+
+/// After a restart of the probe sequence numbers begin anew. Nobody takes that for lost flows.
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn a_restart_is_no_loss() {
+    require_root();
+    let link = Link::new("restart", 1).unwrap();
+    let banks = banks(&link, false);
+    let mut records = Vec::new();
+    for batch in [2, 3] {
+        let packets = [traffic::ipv4(batch), traffic::ipv6(batch.into())].concat();
+        let from = now_ms();
+        let options = options(banks.iter().zip(["", "", ""]), &[]);
+        let (printed, _) = with_probe(&link, &options, |socket| send(socket, &packets));
+        assert_true(&printed, &packets, link.metered.index, from, now_ms());
+        records.extend(printed);
+    }
+    for bank in banks {
+        let received = bank.finish();
+        received.assert_read("restart", &records, 1);
+        let sessions = bank::sessions(&received.datagrams);
+        assert_eq!(sessions.len(), 2);
+        eprintln!("XX restart {} nfacctd {} nfcapd {} model {}", received.version, received.counted.sequence_failures, received.stored.sequence_failures, walk(&received.datagrams).nfcapd_failures);
+        for session in sessions {
+            assert_eq!(walk(&session).gaps, 0, "{}", received.version);
+        }
+    }
+}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The outer form of v9 and IPFIX messages: headers and sets, read here for what the tests steer by.
+//! The outer form of messages: headers and sets, read here for what the tests steer by.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,15 @@ pub(crate) enum Kind {
 /// A message.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
-    /// 9 or 10.
+    /// 5, 9 or 10.
     pub(crate) version: u16,
-    /// Second field of the header: count of records in v9, length in IPFIX.
+    /// Second field of the header: count of records in v5 and v9, length in IPFIX.
     pub(crate) count_or_length: u16,
     /// Sequence number.
     pub(crate) sequence: u32,
-    /// Source id or observation domain.
+    /// Source id or observation domain; in v5 engine type and id, and the field for sampling.
     pub(crate) domain: u32,
-    /// Uptime in milliseconds, v9 only.
+    /// Uptime in milliseconds, not in IPFIX.
     pub(crate) uptime_ms: Option<u32>,
     /// Export time in seconds.
     pub(crate) unix_secs: u32,
@@ -48,6 +48,7 @@ impl Message {
     pub(crate) fn read(octets: &[u8]) -> Self {
         let version = u16_at(octets, 0);
         let (uptime_ms, at, header) = match version {
+            5 => (Some(u32_at(octets, 4)), 8, octets.len()),
             9 => (Some(u32_at(octets, 4)), 8, 20),
             10 => (None, 4, 16),
             other => panic!("version {other}"),
@@ -73,8 +74,9 @@ impl Message {
             version,
             count_or_length: u16_at(octets, 2),
             unix_secs: u32_at(octets, at),
-            sequence: u32_at(octets, at + 4),
-            domain: u32_at(octets, at + 8),
+            // In v5 the nanoseconds stand between.
+            sequence: u32_at(octets, if version == 5 { 16 } else { at + 4 }),
+            domain: u32_at(octets, if version == 5 { 20 } else { at + 8 }),
             uptime_ms,
             sets,
         }
@@ -206,6 +208,10 @@ pub(crate) fn walk(datagrams: &[Datagram]) -> Walk {
             if template.is_options { options += records } else { flows += records }
         }
         nfcapd_has_flows |= flows > 0;
+        if message.version == 5 {
+            flows = u32::from(message.count_or_length);
+            nfcapd_has_flows = true;
+        }
         (walk.flows, walk.options) = (walk.flows + flows, walk.options + options);
         let step = if message.version == 9 { 1 } else { flows + options };
         next = Some(message.sequence.wrapping_add(step));

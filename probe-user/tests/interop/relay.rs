@@ -25,6 +25,10 @@ pub(crate) struct Relay {
     thread: JoinHandle<()>,
 }
 
+fn bind(port: u16) -> UdpSocket {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap()
+}
+
 /// What came through it.
 pub(crate) struct Relayed {
     /// All datagrams.
@@ -36,8 +40,11 @@ pub(crate) struct Relayed {
 impl Relay {
     /// Listens on `port` and passes to the ports `to`, everything once the gate is open.
     pub(crate) fn start(namespace: &Namespace, port: u16, to: &[u16], while_closed: Passes) -> Self {
-        let bind = |port: u16| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         let (socket, out) = namespace.enter(|| (bind(port), bind(0))).unwrap();
+        Self::on(socket, out, to, while_closed)
+    }
+
+    fn on(socket: UdpSocket, out: UdpSocket, to: &[u16], while_closed: Passes) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let to: Vec<SocketAddr> = to.iter().map(|port| (Ipv4Addr::LOCALHOST, *port).into()).collect();
         let (open, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -74,6 +81,13 @@ impl Relay {
     /// A relay that passes nothing on: a collector that keeps datagrams as they are.
     pub(crate) fn keeper(namespace: &Namespace, port: u16) -> Self {
         Self::start(namespace, port, &[], |_| true)
+    }
+
+    /// The same without a namespace, on any port; returns that too.
+    pub(crate) fn keeper_here() -> (Self, u16) {
+        let socket = bind(0);
+        let port = socket.local_addr().unwrap().port();
+        (Self::on(socket, bind(0), &[], |_| true), port)
     }
 
     /// From now on everything passes.

@@ -93,7 +93,8 @@ fn printed_record(record: &Value) -> Seen {
         packets: number(record, "packetDeltaCount"),
         octets: number(record, "octetDeltaCount"),
         tcp_flags: number(record, "tcpControlBits").to_be_bytes()[7],
-        interface: narrow(number(record, "ingressInterface")),
+        // Packets of a capture file came over none.
+        interface: narrow(record.get("ingressInterface").map_or(0, |index| index.as_u64().unwrap())),
         start_ms: number(record, "flowStartMilliseconds"),
         end_ms: number(record, "flowEndMilliseconds"),
     }

@@ -41,11 +41,13 @@ const NAMES: &[(&str, u16)] = &[
     ("cflow.octetsexp", 40),
     ("cflow.packetsexp", 41),
     ("cflow.flowsexp", 42),
+    ("cflow.sampler_id", 48),
+    ("cflow.sampler_mode", 49),
+    ("cflow.sampler_random_interval", 50),
     ("cflow.vlanid", 58),
     ("cflow.if_name", 82),
     ("cflow.if_descr", 83),
     ("cflow.flow_end_reason", 136),
-    ("cflow.icmp_type_code_ipv6", 139),
     ("cflow.flow_exporter", 144),
     ("cflow.od_id", 149),
     ("cflow.dot1q_vlan_id", 243),
@@ -54,6 +56,13 @@ const NAMES: &[(&str, u16)] = &[
     ("cflow.selector_algorithm", 304),
     ("cflow.sampling_packet_interval", 305),
     ("cflow.sampling_packet_space", 306),
+    ("cflow.sampling_size", 309),
+    ("cflow.sampling_population", 310),
+    ("cflow.ignore_packets", 164),
+    ("cflow.ignore_octets", 165),
+    ("cflow.notsent_flows", 166),
+    ("cflow.notsent_packets", 167),
+    ("cflow.notsent_octets", 168),
 ];
 
 /// What it found.
@@ -63,8 +72,6 @@ pub(crate) struct Dissected {
     pub(crate) records: Decoded,
     /// Remarks of its experts, each once for each message.
     pub(crate) remarks: Vec<String>,
-    /// Messages with records whose template it does not know.
-    pub(crate) without_template: usize,
 }
 
 /// Lets tshark dissect messages of any version. None may be malformed.
@@ -114,10 +121,6 @@ impl Dissected {
             if !is_data {
                 continue;
             }
-            if !set.contains_key("cflow.template_frame") {
-                self.without_template += 1;
-                continue;
-            }
             for (name, record) in set {
                 let Some(record) = record.as_object().filter(|_| name.starts_with("Flow ")) else { continue };
                 let fields = fields(record);
@@ -155,6 +158,11 @@ fn fields(record: &Map<String, Value>) -> Fields {
             }
             _ => {}
         }
+    }
+    // Both halves of element 139 stand by themselves.
+    let half = |name: &str| record.get(name)?.as_str()?.parse::<u64>().ok();
+    if let (Some(kind), Some(code)) = (half("cflow.icmp_ipv6_type"), half("cflow.icmp_ipv6_code")) {
+        fields.0.insert(139, Element::Number(kind << 8 | code));
     }
     fields
 }

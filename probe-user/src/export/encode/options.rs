@@ -9,15 +9,15 @@
 //! | 262, 264, 265 | domain or selector | sampling |
 //! | 263 | interface | its name and description (82, 83) |
 //!
-//! Sampling in the `compat` form is samplingInterval (34) for the domain: the one form that all collectors
-//! in use take for what packets and octets are to be multiplied with. In the `psamp` form it is a selector (302)
+//! Sampling in the `compat` form is samplingInterval (34) for the domain, without the algorithm (35) beside it: the
+//! one form that all collectors in use take for what packets and octets are to be multiplied with. In the `psamp` form it is a selector (302)
 //! with its algorithm (304) and parameters (RFC 5477): 305 and 306 for every N-th packet (262), 309 and 310
 //! for one flow in N (264), 311 for packets at random and for all that was put together (265). Version 9 has
 //! no such scope and says samplerId, mode and interval (48 to 50) instead.
 
 use super::{
     sampling::SamplingTold,
-    template::{Dialect, Spec, VARIABLE, options_template, set},
+    template::{Dialect, Spec, options_template, set},
     told::{InterfaceName, Told},
 };
 use crate::{export::url::SamplingOptions, flow::Sampling};
@@ -31,11 +31,10 @@ const SAMPLING_PROBABILITY: u16 = 265;
 
 /// There is one exporting process, and one selector.
 const ONE: u8 = 1;
-/// Fields of version 9 have a fixed length. Names of interfaces end before 16 octets (IFNAMSIZ).
-const V9_NAME: u16 = 16;
-const V9_DESCRIPTION: u16 = 64;
-/// Longest text behind a length of one octet (RFC 7011 section 7).
-const MAX_TEXT: usize = 254;
+/// Texts have a fixed length, in IPFIX too: of a variable one pmacct 1.7.7 takes the octets for more records,
+/// and misses those ever after; nfcapd 1.7.1 refuses it. Names of interfaces end before 16 octets (IFNAMSIZ).
+const NAME: u16 = 16;
+const DESCRIPTION: u16 = 64;
 
 /// selectorAlgorithm (304), RFC 5477 section 8.2.
 const SYSTEMATIC_COUNT: u16 = 1;
@@ -77,7 +76,6 @@ impl Options {
 
     /// The templates, as sets.
     pub(super) fn templates(self) -> Vec<Vec<u8>> {
-        let v9 = self.dialect == Dialect::V9;
         let options = |id, scope, fields: &[Spec]| options_template(self.dialect, id, scope, fields);
         let domain = [spec(41, 8), spec(42, 8), spec(40, 8), spec(36, 2), spec(37, 2)];
         let mut sets = vec![options(DOMAIN, self.domain_scope(), &domain)];
@@ -90,10 +88,7 @@ impl Options {
         }
         let selector = spec(302, 8);
         match (self.sampling, self.dialect) {
-            (SamplingOptions::Compat, Dialect::Ipfix) => {
-                sets.push(options(SAMPLING, self.domain_scope(), &[spec(34, 4)]));
-            }
-            (SamplingOptions::Compat, Dialect::V9) => {
+            (SamplingOptions::Compat, _) => {
                 sets.push(options(SAMPLING, self.domain_scope(), &[spec(34, 4)]));
             }
             (SamplingOptions::Psamp, Dialect::V9) => {
@@ -106,8 +101,7 @@ impl Options {
                 sets.push(options(SAMPLING_PROBABILITY, selector, &[spec(304, 2), spec(311, 8)]));
             }
         }
-        let (name, description) = if v9 { (V9_NAME, V9_DESCRIPTION) } else { (VARIABLE, VARIABLE) };
-        sets.push(options(INTERFACE, self.scope(10, 2), &[spec(82, name), spec(83, description)]));
+        sets.push(options(INTERFACE, self.scope(10, 2), &[spec(82, NAME), spec(83, DESCRIPTION)]));
         sets
     }
 
@@ -151,12 +145,7 @@ impl Options {
         // 1 (deterministic) also where nothing is left out: every packet.
         let mode = told.mode().max(1);
         match (self.sampling, self.dialect) {
-            (SamplingOptions::Compat, Dialect::Ipfix) => {
-                self.set(SAMPLING, &[&domain, &interval.to_be_bytes()])
-            }
-            (SamplingOptions::Compat, Dialect::V9) => {
-                self.set(SAMPLING, &[&domain, &interval.to_be_bytes()])
-            }
+            (SamplingOptions::Compat, _) => self.set(SAMPLING, &[&domain, &interval.to_be_bytes()]),
             (SamplingOptions::Psamp, Dialect::V9) => {
                 self.set(SAMPLING, &[&domain, &[ONE, mode], &interval.to_be_bytes()])
             }
@@ -184,20 +173,13 @@ impl Options {
 
     /// What an interface is called; `number` is what stands for it in records.
     pub(super) fn interface(self, number: u32, interface: &InterfaceName) -> Vec<u8> {
-        let text = |text: &str, v9: u16| match self.dialect {
-            Dialect::V9 => {
-                let mut octets = head(text, v9.into()).as_bytes().to_vec();
-                octets.resize(v9.into(), 0);
-                octets
-            }
-            Dialect::Ipfix => {
-                let octets = head(text, MAX_TEXT).as_bytes();
-                let len = u8::try_from(octets.len()).unwrap_or(0);
-                [&[len], octets].concat()
-            }
+        let text = |text: &str, len: u16| {
+            let mut octets = head(text, len.into()).as_bytes().to_vec();
+            octets.resize(len.into(), 0);
+            octets
         };
-        let name = text(&interface.name, V9_NAME);
-        let description = text(&interface.description, V9_DESCRIPTION);
+        let name = text(&interface.name, NAME);
+        let description = text(&interface.description, DESCRIPTION);
         self.set(INTERFACE, &[&number.to_be_bytes(), &name, &description])
     }
 }
