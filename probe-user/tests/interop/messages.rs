@@ -150,7 +150,7 @@ impl Template {
     }
 
     /// Records in the body of a data set.
-    fn records(&self, body: &[u8]) -> u32 {
+    pub(crate) fn records(&self, body: &[u8]) -> u32 {
         if let Some(length) = self.record_length() {
             return u32::try_from(body.len() / length).unwrap();
         }
@@ -178,9 +178,11 @@ pub(crate) struct Walk {
     pub(crate) flows: u32,
     /// Options records.
     pub(crate) options: u32,
-    /// Messages that nfcapd 1.7.1 finds out of sequence: it does not count options records of IPFIX, and
+    /// Messages that nfcapd 1.7.1 finds out of sequence. In IPFIX it does not count options records, and
     /// says nothing before its first flow record.
     pub(crate) nfcapd_failures: u64,
+    /// Messages that nfacctd 1.7.7 finds out of sequence: it takes an expected 0 for none.
+    pub(crate) nfacctd_failures: usize,
     /// Templates by their id, as they were last.
     pub(crate) templates: BTreeMap<u16, Template>,
 }
@@ -195,11 +197,12 @@ pub(crate) fn walk(datagrams: &[Datagram]) -> Walk {
         for template in message.templates() {
             walk.templates.insert(template.id, template);
         }
-        walk.gaps += usize::from(next.is_some_and(|next| next != message.sequence));
-        if nfcapd_next != message.sequence {
-            walk.nfcapd_failures += u64::from(nfcapd_has_flows);
-            nfcapd_next = message.sequence;
-        }
+        let is_gap = next.is_some_and(|next| next != message.sequence);
+        walk.gaps += usize::from(is_gap);
+        walk.nfacctd_failures += usize::from(is_gap && next != Some(0));
+        let nfcapd_gap = nfcapd_next != message.sequence && nfcapd_has_flows;
+        walk.nfcapd_failures += u64::from(if message.version == 10 { nfcapd_gap } else { is_gap });
+        nfcapd_next = message.sequence;
         let (mut flows, mut options) = (0, 0);
         for (kind, body) in &message.sets {
             let Kind::Data(id) = kind else { continue };
@@ -210,13 +213,11 @@ pub(crate) fn walk(datagrams: &[Datagram]) -> Walk {
         nfcapd_has_flows |= flows > 0;
         if message.version == 5 {
             flows = u32::from(message.count_or_length);
-            nfcapd_has_flows = true;
         }
         (walk.flows, walk.options) = (walk.flows + flows, walk.options + options);
         let step = if message.version == 9 { 1 } else { flows + options };
         next = Some(message.sequence.wrapping_add(step));
-        let nfcapd_step = if message.version == 9 { 1 } else { flows };
-        nfcapd_next = nfcapd_next.wrapping_add(nfcapd_step);
+        nfcapd_next = nfcapd_next.wrapping_add(flows);
         if message.version == 9 {
             let templates = u32::try_from(message.templates().len()).unwrap();
             let all_known = message.sets.iter().all(|(kind, _)| match kind {

@@ -103,7 +103,8 @@ fn seen(record: &Value) -> Seen {
         packets: number(record, "in_packets"),
         octets: number(record, "in_bytes"),
         tcp_flags: flags(record["tcp_flags"].as_str().unwrap_or("")),
-        interface: narrow(number(record, "input_snmp")),
+        // Left out where it and the other one are 0.
+        interface: narrow(record["input_snmp"].as_u64().unwrap_or(0)),
         start_ms: unix_ms_of(record["first"].as_str().unwrap()),
         end_ms: unix_ms_of(record["last"].as_str().unwrap()),
     }
