@@ -112,11 +112,6 @@ impl Bank {
         self.keeper.open();
     }
 
-    /// Datagrams so far for which `condition` holds.
-    pub(crate) fn count(&self, condition: impl Fn(&[u8]) -> bool) -> usize {
-        self.keeper.count(condition)
-    }
-
     /// Options that make a probe send to all of them; `query` are options of the collectors.
     pub(crate) fn options(&self, query: &str) -> Vec<String> {
         let ports = if self.relayed { self.port + 2..self.port + 3 } else { self.port..self.port + 3 };
@@ -215,7 +210,11 @@ impl Received {
         let walk = walk(&self.datagrams);
         assert_eq!(walk.gaps, 0, "{case}, {version}: sequence numbers");
         let failures = walk.nfcapd_failures;
-        assert_eq!(self.stored.sequence_failures, failures, "{case}, {version}, nfcapd:\n{}", self.stored.log);
+        assert_eq!(
+            self.stored.sequence_failures, failures,
+            "{case}, {version}, nfcapd:\n{}",
+            self.stored.log
+        );
     }
 
     /// Messages that all collectors received, read.

@@ -38,7 +38,8 @@ pub(crate) fn dump(datagrams: &[Datagram]) -> Decoded {
 fn fields(record: &str) -> Fields {
     let mut fields = Fields::default();
     for line in record.lines() {
-        let Some((id, rest)) = line.trim_start().strip_prefix('(').and_then(|line| line.split_once(')')) else {
+        let Some((id, rest)) = line.trim_start().strip_prefix('(').and_then(|line| line.split_once(')'))
+        else {
             continue;
         };
         // Elements of other organisations have two numbers.

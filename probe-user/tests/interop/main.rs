@@ -21,7 +21,7 @@ mod tool;
 mod traffic;
 mod tshark;
 
-use std::{fs::File, process::Command, thread::sleep, time::Duration};
+use std::{fs::File, thread::sleep, time::Duration};
 
 use bank::{Bank, Version, joined};
 use elements::Fields;
@@ -29,7 +29,7 @@ use messages::{Message, walk};
 use nfdump::Nfcapd;
 use nix::sys::signal::Signal;
 use probe_lab::{
-    Datagram, Ended, Link, Namespace, Probe, Sums, flows_of,
+    Ended, Link, Namespace, Probe, Sums, flows_of,
     packet_socket::PacketSocket,
     packets::Packet,
     pcap_file::{PcapFormat, PcapWriter},
@@ -55,7 +55,8 @@ fn send(socket: &PacketSocket, packets: &[Packet]) {
 
 /// Options of a probe that prints its records, for these collectors.
 fn options<'a>(banks: impl IntoIterator<Item = (&'a Bank, &'a str)>, more: &[&str]) -> Vec<String> {
-    let mut options: Vec<String> = ["--print", "json"].iter().chain(more).map(|&text| text.to_owned()).collect();
+    let mut options: Vec<String> =
+        ["--print", "json"].iter().chain(more).map(|&text| text.to_owned()).collect();
     for (bank, query) in banks {
         options.extend(bank.options(query));
     }
@@ -124,12 +125,19 @@ fn assert_options(received: &bank::Received, interface: u32) {
         let who = format!("{}, {reader}: {options:?}", received.version);
         // tshark shows the scope of v9 as an interface of its own kind.
         let is_ours = |fields: &Fields| {
-            fields.number(10).is_none_or(|index| index == u64::from(interface)) && fields.text(82) == Some("tap0")
+            fields.number(10).is_none_or(|index| index == u64::from(interface))
+                && fields.text(82) == Some("tap0")
         };
         assert!(has(&is_ours), "interface, {who}");
         assert!(has(&|fields| fields.number(34) == Some(1)), "sampling, {who}");
-        assert!(has(&|fields| fields.number(36) == Some(300) && fields.number(42) > Some(0)), "totals, {who}");
-        assert!(has(&|fields| fields.number(164) == Some(0) && fields.number(167) == Some(0)), "ledger, {who}");
+        assert!(
+            has(&|fields| fields.number(36) == Some(300) && fields.number(42) > Some(0)),
+            "totals, {who}"
+        );
+        assert!(
+            has(&|fields| fields.number(164) == Some(0) && fields.number(167) == Some(0)),
+            "ledger, {who}"
+        );
     }
     let log = &received.stored.log;
     assert!(!log.contains("size error"), "nfcapd refuses options:\n{log}");
@@ -212,9 +220,8 @@ fn late_collectors_and_lost_templates() {
         ("templates lost", Version::V9, 9030, no_templates, REFRESH),
         ("templates lost", Version::Ipfix, 9040, no_templates, REFRESH),
     ];
-    let banks = cells.map(|(_, version, port, passes, _)| {
-        Bank::relayed(&link.metered.namespace, version, port, passes)
-    });
+    let banks = cells
+        .map(|(_, version, port, passes, _)| Bank::relayed(&link.metered.namespace, version, port, passes));
     let queries = cells.map(|(.., query)| query);
     let (first, second) = (traffic::ipv4(2), [traffic::ipv4(3), traffic::ipv6(1)].concat());
     let (records, _) = with_probe(&link, &options(banks.iter().zip(queries), &SOON_IDLE), |socket| {

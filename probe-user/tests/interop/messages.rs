@@ -29,8 +29,6 @@ pub(crate) struct Message {
     pub(crate) domain: u32,
     /// Uptime in milliseconds, not in IPFIX.
     pub(crate) uptime_ms: Option<u32>,
-    /// Export time in seconds.
-    pub(crate) unix_secs: u32,
     /// Its sets with their bodies.
     pub(crate) sets: Vec<(Kind, Vec<u8>)>,
 }
@@ -73,7 +71,6 @@ impl Message {
         Self {
             version,
             count_or_length: u16_at(octets, 2),
-            unix_secs: u32_at(octets, at),
             // In v5 the nanoseconds stand between.
             sequence: u32_at(octets, if version == 5 { 16 } else { at + 4 }),
             domain: u32_at(octets, if version == 5 { 20 } else { at + 8 }),

@@ -51,7 +51,9 @@ impl Nfcapd {
         let mut files: Vec<_> = fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("nfcapd.2")))
+            .filter(|path| {
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("nfcapd.2"))
+            })
             .collect();
         files.sort();
         assert!(!files.is_empty(), "nfcapd left no file; it said:\n{log}");
@@ -79,7 +81,8 @@ impl Nfcapd {
 fn sum_after(log: &str, label: &str) -> u64 {
     let parts: Vec<&str> = log.split(label).skip(1).collect();
     assert!(!parts.is_empty(), "nfcapd did not say {label:?} but:\n{log}");
-    let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse::<u64>().unwrap();
+    let digits =
+        |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse::<u64>().unwrap();
     parts.iter().map(|part| digits(part)).sum()
 }
 

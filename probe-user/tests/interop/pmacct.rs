@@ -24,8 +24,6 @@ pub(crate) struct Nfacctd {
 pub(crate) struct Counted {
     /// Its records, counts as it shows them.
     pub(crate) flows: Vec<Seen>,
-    /// The sampling rates that it applied or would have applied.
-    pub(crate) sampling_rates: Vec<u64>,
     /// How often a sequence number was not the expected one.
     pub(crate) sequence_failures: usize,
     /// Its log.
@@ -43,7 +41,7 @@ impl Nfacctd {
             "daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: {port}\nnfacctd_disable_checks: false\n\
              nfacctd_renormalize: {renormalize}\ntimestamps_utc: true\nplugins: print\n\
              aggregate: src_host, dst_host, src_port, dst_port, proto, tos, tcpflags, in_iface, vlan, \
-             timestamp_start, timestamp_end, sampling_rate\n\
+             timestamp_start, timestamp_end\n\
              print_output: json\nprint_output_file: {}\nprint_refresh_time: 3600\n",
             output.display()
         );
@@ -66,13 +64,8 @@ impl Nfacctd {
         // Without records it writes no file.
         let text = fs::read_to_string(&self.output).unwrap_or_default();
         let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let mut sampling_rates: Vec<_> =
-            records.iter().map(|record| number(record, "sampling_rate")).collect();
-        sampling_rates.sort_unstable();
-        sampling_rates.dedup();
         Counted {
             flows: records.iter().map(seen).collect(),
-            sampling_rates,
             sequence_failures: log.matches("expecting flow").count(),
             log,
         }

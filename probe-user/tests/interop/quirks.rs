@@ -95,6 +95,12 @@ fn messages_have_the_form_that_all_collectors_take() {
         assert!(messages.iter().all(|message| message.domain == 1));
         let walk = walk(datagrams);
         assert!(walk.gaps == 0 && walk.flows > 100 && walk.options >= 3, "{walk:?}");
+        // Who applies sampling must know of it before the first flow.
+        let of_kind = |is_options: bool| {
+            let data = |(kind, _): &(Kind, _)| matches!(kind, Kind::Data(id) if walk.templates[id].is_options == is_options);
+            messages.iter().position(|message| message.sets.iter().any(data)).unwrap()
+        };
+        assert!(of_kind(true) < of_kind(false));
         for message in &messages {
             for template in message.templates() {
                 // A template without fields would withdraw it, which UDP does not allow (RFC 7011 section 8.4).
@@ -155,9 +161,12 @@ fn sampling_is_told_in_the_one_form_that_all_collectors_read() {
 
 #[test]
 fn the_header_of_v5_is_read_by_those_who_mask_it_and_those_who_do_not() {
-    for (sampling, masked, plain) in
-        [("off", 0, 0), ("1:10", 0x4000 | 10, 10), ("random:10", 0x8000 | 10, 10), ("flow:10", 0x8000 | 10, 10)]
-    {
+    for (sampling, masked, plain) in [
+        ("off", 0, 0),
+        ("1:10", 0x4000 | 10, 10),
+        ("random:10", 0x8000 | 10, 10),
+        ("flow:10", 0x8000 | 10, 10),
+    ] {
         let exported = exported(sampling, &[("v5", ""), ("v5", "?v5_sampling_mode_bits=off")]);
         for (datagrams, field) in exported.iter().zip([masked, plain]) {
             for Datagram { octets, .. } in datagrams {

@@ -95,17 +95,13 @@ impl Relay {
         self.open.store(true, Ordering::Release);
     }
 
-    /// Datagrams so far for which `condition` holds.
-    pub(crate) fn count(&self, condition: impl Fn(&[u8]) -> bool) -> usize {
-        self.kept.lock().unwrap().iter().filter(|(datagram, _)| condition(&datagram.octets)).count()
-    }
-
     /// Ends it.
     pub(crate) fn finish(self) -> Relayed {
         self.stop.store(true, Ordering::Release);
         self.thread.join().unwrap();
         let kept = std::mem::take(&mut *self.kept.lock().unwrap());
-        let passed = kept.iter().filter(|(_, passed)| *passed).map(|(datagram, _)| datagram.clone()).collect();
+        let passed =
+            kept.iter().filter(|(_, passed)| *passed).map(|(datagram, _)| datagram.clone()).collect();
         Relayed { received: kept.into_iter().map(|(datagram, _)| datagram).collect(), passed }
     }
 }

@@ -76,9 +76,8 @@ impl FieldSet {
 
     /// Those that flows of an IP version have, each once: in its longest form.
     pub(super) fn of_version(self, version: IpVersion) -> impl Iterator<Item = &'static Field> {
-        let longer = move |field: &Field| {
-            self.fields().any(|other| other.id == field.id && other.len > field.len)
-        };
+        let longer =
+            move |field: &Field| self.fields().any(|other| other.id == field.id && other.len > field.len);
         self.fields().filter(move |field| field.version.is_none_or(|only| only == version) && !longer(field))
     }
 
@@ -173,7 +172,10 @@ mod tests {
         assert_eq!(ids("-tcpControlBits,minimumTTL", IpVersion::V4).len(), default.len());
         let flags = |text: &str| {
             let set: FieldSet = text.parse().unwrap();
-            set.of_version(IpVersion::V4).filter(|field| field.id == 6).map(|field| field.len).collect::<Vec<_>>()
+            set.of_version(IpVersion::V4)
+                .filter(|field| field.id == 6)
+                .map(|field| field.len)
+                .collect::<Vec<_>>()
         };
         assert_eq!((flags("default"), flags("v5"), flags("l2")), (vec![1], vec![1], vec![2]));
         assert_eq!((flags("default,tcpControlBits"), flags("full,tcpControlBits/1")), (vec![2], vec![2]));

@@ -161,7 +161,8 @@ mod tests {
             for other in &FIELDS[..index] {
                 assert_ne!(other.name, field.name);
                 let shorter = other.id == field.id && other.len < field.len;
-                let apart = other.version.is_some() && field.version.is_some_and(|v| Some(v) != other.version);
+                let apart =
+                    other.version.is_some() && field.version.is_some_and(|v| Some(v) != other.version);
                 assert!(shorter || other.id != field.id, "{}", field.name);
                 assert!(shorter || apart || other.v9.0 != field.v9.0, "{}", field.name);
             }
