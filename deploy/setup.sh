@@ -17,7 +17,10 @@ CORE_PACKAGES=(rustc-web cargo-web rust-web-src)
 LINKER_PACKAGES=("llvm-$LLVM-dev" zlib1g-dev libzstd-dev)
 # Tools that the tests call, and the probes and collectors that they compare with.
 TEST_PACKAGES=(ethtool bpftool iputils-ping util-linux systemd softflowd pmacct nfdump tshark tcpreplay
-    prometheus libfixbuf-tools fprobe)
+    prometheus libfixbuf-tools fprobe openssl python3-venv openjdk-17-jre-headless)
+# Readers of Parquet that the tests ask, from PyPI; Spark runs on the Java above. They take 560 MB.
+PYTHON_TOOLS=(duckdb==1.5.6 pyspark==4.1.4)
+readonly PYTHON_DIRECTORY=${XDG_CACHE_HOME:-$HOME/.cache}/flowprobe/test-tools
 
 usage() {
     cat <<'TEXT'
@@ -25,7 +28,7 @@ Usage: deploy/setup.sh [--test]
 
 Installs what is missing to build the probe on Debian 12. Run it as root, with a stable Rust on the PATH.
   --test   also install what the tests need: other probes, collectors and tools. None of their services is
-           started or enabled.
+           started or enabled. DuckDB and Spark go to ~/.cache/flowprobe/test-tools.
 TEXT
 }
 
@@ -103,7 +106,7 @@ other_distribution() {
     has_bpf_linker || missing+=("the development files of LLVM $LLVM, then: $(linker_command)")
     if [[ $for_tests == yes ]]; then
         for tool in ethtool bpftool ping setpriv systemd-analyze softflowd nfacctd nfcapd tshark tcpreplay promtool \
-            ipfixDump fprobe; do
+            ipfixDump fprobe openssl python3 java; do
             command -v "$tool" >/dev/null || missing+=("the command $tool")
         done
         for tool in fmt clippy; do
@@ -206,6 +209,20 @@ install_components() {
     done
 }
 
+# A Python of their own, so that nothing of the system's changes. Made anew when a version changes; the file that
+# names the versions comes last, so what was interrupted is made anew too.
+install_python_tools() {
+    local stamp=$PYTHON_DIRECTORY/versions
+    [[ $(cat "$stamp" 2>/dev/null) == "${PYTHON_TOOLS[*]}" ]] && return
+    say "installing ${PYTHON_TOOLS[*]} in $PYTHON_DIRECTORY (450 MB to download)"
+    # The system's own Python, whatever else is on the PATH: it is the one with the module venv.
+    local python=/usr/bin/python3 hint="see that pip reaches PyPI, then run this again"
+    run_quietly "install the module venv of $python" "$python" -m venv --clear "$PYTHON_DIRECTORY"
+    run_quietly "$hint" "$PYTHON_DIRECTORY/bin/pip" install --no-input --no-cache-dir --disable-pip-version-check \
+        "${PYTHON_TOOLS[@]}"
+    echo "${PYTHON_TOOLS[*]}" >"$stamp"
+}
+
 for_tests=no
 for argument in "$@"; do
     case $argument in
@@ -218,8 +235,12 @@ done
 check_rust
 if ! is_debian_12; then
     other_distribution
+    [[ $for_tests == no ]] || install_python_tools
     exit 0
 fi
 install_packages
 install_linker
-[[ $for_tests == no ]] || install_components
+if [[ $for_tests == yes ]]; then
+    install_components
+    install_python_tools
+fi

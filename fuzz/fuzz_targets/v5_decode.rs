@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use probe_user::collect::netflow_v5_decode::decode;
+use probe_user::collect::decode::netflow_v5::decode;
 
 fuzz_target!(|octets: &[u8]| {
     if let Ok((_, records)) = decode(octets) {

@@ -12,8 +12,8 @@ use std::{
 
 use probe_user::{
     cli::{
-        Cli, Command as Subcommand, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, Role,
-        RunOptions,
+        Cli, CollectorPolicy, Command as Subcommand, CorePlan, KeyField, MetricsAddress, OverloadMode,
+        PrintFormat, Role, RunOptions,
     },
     config::{ConfigError, Origin, default_settings, effective_settings, read_command_line},
     flow::Spread,
@@ -66,6 +66,7 @@ fn every_key_takes_effect() {
         sampling = "random:10"
         decap = "none"
         collector = ["192.0.2.10", "v5://192.0.2.11:9995"]
+        collector-policy = "balance"
         engine-type = 7
         engine-id = 9
         domain = 77
@@ -95,6 +96,7 @@ fn every_key_takes_effect() {
     assert!(options.flow.details);
     assert_eq!(options.flow.sampling.to_string(), "random:10");
     assert_eq!(options.export.collector.len(), 2);
+    assert_eq!(options.export.collector_policy, CollectorPolicy::Balance);
     assert_eq!((options.export.engine_type, options.export.engine_id), (7, 9));
     assert_eq!(options.export.domain, 77);
     assert_eq!(options.output.print, PrintFormat::Json);

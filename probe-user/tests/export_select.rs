@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use probe_common::{Detail, FlowKey, HashSeed, IpVersion};
 use probe_user::export::{CollectorUrl, ConversationHash, Filter, NotSelected, Selection};
@@ -345,29 +344,4 @@ fn sampling_takes_one_flow_in_so_many_whole_conversations_and_smaller_samples_wi
         .filter(|flow| tenth.select(flow, &hash).is_ok() && tenth.select(flow, &other).is_ok())
         .count();
     assert!((800..1200).contains(&both), "{both}");
-}
-
-#[test]
-#[ignore = "a measurement, not a test: run alone with --release --ignored --nocapture"]
-fn cost_of_a_filter() {
-    let records: Vec<_> = flows().take(1024).collect();
-    for text in [
-        "dst port 53",
-        "src net 10.0.0.0/8 and proto tcp and dst port 443",
-        "not (port 53 or host 192.0.2.7)",
-    ] {
-        let filter: Filter = text.parse().unwrap();
-        let started = cpu_time();
-        let mut passed = 0usize;
-        for _ in 0..10_000 {
-            passed += std::hint::black_box(&records).iter().filter(|record| filter.matches(record)).count();
-        }
-        let spent = cpu_time() - started;
-        println!("{text}: {:.1} ns ({passed} passed)", spent.as_secs_f64() * 1e9 / (10_000.0 * 1024.0));
-    }
-}
-
-fn cpu_time() -> Duration {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
-    time.into()
 }

@@ -42,7 +42,7 @@ impl Write for Shared {
 fn collector(format: OutputFormat) -> (Collector, Shared) {
     let out = Shared::default();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let options = CollectorOptions { listen, format, count: None, idle_exit: None };
+    let options = CollectorOptions::udp(listen, format);
     (Collector::bind(options, Box::new(out.clone())).unwrap(), out)
 }
 
@@ -324,10 +324,9 @@ fn a_collector_ends_by_count_and_by_silence() {
     drop(feeder);
     let out = Shared::default();
     let options = CollectorOptions {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        format: OutputFormat::Csv,
         count: Some(31),
         idle_exit: Some(Duration::from_secs(5)),
+        ..CollectorOptions::udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), OutputFormat::Csv)
     };
     let mut collector = Collector::bind(options.clone(), Box::new(out.clone())).unwrap();
     let at = |seconds| Timestamp(0) + Duration::from_secs(seconds);
@@ -347,12 +346,7 @@ fn a_collector_ends_by_count_and_by_silence() {
 #[test]
 fn a_port_in_use_is_said() {
     let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let options = CollectorOptions {
-        listen: taken.local_addr().unwrap(),
-        format: OutputFormat::Text,
-        count: None,
-        idle_exit: None,
-    };
+    let options = CollectorOptions::udp(taken.local_addr().unwrap(), OutputFormat::Text);
     let Err(error) = Collector::bind(options, Box::new(std::io::sink())) else { panic!("the port was free") };
     let text = error.to_string();
     assert!(text.contains("cannot listen on udp://127.0.0.1:") && text.contains("ss -lunp"), "{text}");

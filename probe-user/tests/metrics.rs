@@ -204,6 +204,8 @@ fn every_agreed_series_is_there_at_zero_from_the_start() {
         "flowprobe_spill_ring_fill_ratio{cpu=\"0\"} 0",
         "flowprobe_harvest_duration_seconds_bucket{le=\"0.001\"} 0",
         "flowprobe_harvest_duration_seconds_count 0",
+        "flowprobe_export_not_selected_records_total{collector=\"v5://192.0.2.10:2055\",reason=\"sampled_out\"} 0",
+        "flowprobe_export_paired_records_total{collector=\"v5://192.0.2.10:2055\"} 0",
         "flowprobe_export_records_total{collector=\"v5://192.0.2.10:2055\"} 0",
         "flowprobe_export_datagrams_total{collector=\"v5://192.0.2.10:2055\"} 0",
         "flowprobe_export_errors_total{collector=\"v5://192.0.2.10:2055\",reason=\"refused\"} 0",

@@ -4,7 +4,7 @@
 
 use netflow_parser::{NetflowPacket, NetflowParser};
 use probe_common::{Detail, FlowKey};
-use probe_user::collect::netflow_v5_decode::{Record, decode};
+use probe_user::collect::decode::netflow_v5::{Record, decode};
 use probe_user::export::encode::netflow_v5::{
     Encoder, Full, HEADER_LEN, MAX_RECORDS, RECORD_LEN, Unfit, split,
 };

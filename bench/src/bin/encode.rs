@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What it costs to turn flow records into NetFlow v5, and to send them over the loopback interface.
 //!
+//! - `select/…`: whether a record is for a collector, by its filter, its sampling, or the hash of `balance`; ns of
+//!   CPU time for each record.
 //! - `encode`: records to datagrams in the ring, nothing sent; ns of CPU time for each record.
 //! - `send/…`: datagrams handed to the kernel by one thread, nothing encoded; ns of CPU time for each record.
 //! - `encode_and_send/…`: the exporter as it runs: queue, encoder, pace, socket; records a second of CPU
@@ -19,8 +21,8 @@ use probe_bench::stopwatch::{Samples, Stopwatch};
 use probe_common::{Detail, FlowKey};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
-    CollectorUrl, Cursor, DatagramRing, Exporter, ExporterOptions, Mechanism, Stream, StreamSettings,
-    UdpSink, encode::Now,
+    CollectorPolicy, CollectorUrl, ConversationHash, Cursor, DatagramRing, Distributor, Exporter,
+    ExporterOptions, Mechanism, Selection, Stream, StreamSettings, UdpSink, encode::Now,
 };
 use probe_user::flow::{EndReason, FlowRecord, Timestamp};
 use probe_user::queue::ring;
@@ -62,6 +64,41 @@ fn records() -> Vec<FlowRecord> {
         }
     };
     (0..u32::try_from(QUEUE).unwrap_or(u32::MAX)).map(record).collect()
+}
+
+/// Selections that are timed, by the options of the collector.
+const SELECTIONS: [(&str, &str); 4] = [
+    ("select/filter/port", "filter=dst+port+443"),
+    ("select/filter/net_and_port", "filter=src+net+10.0.0.0/8+and+proto+tcp+and+dst+port+443"),
+    ("select/filter/five_terms", "filter=tcp+and+not+(port+53+or+host+192.0.2.7+or+octets+%3E+1g)"),
+    ("select/sampling", "sampling=100"),
+];
+
+fn select(records: &[FlowRecord], options: &str) -> Result<f64> {
+    let url: CollectorUrl = format!("v5://127.0.0.1?{options}").parse()?;
+    let selection = Selection { filter: url.filter, sampling: url.sampling };
+    let conversations = ConversationHash::new(ExporterOptions::default().seed);
+    // As the exporter does it: a batch that lies in the cache.
+    let batch = &records[..records.len().min(1024)];
+    let rounds = records.len() / batch.len().max(1);
+    let start = cpu_time()?;
+    let mut selected = 0;
+    for _ in 0..rounds {
+        let batch = std::hint::black_box(batch);
+        selected += batch.iter().filter(|record| selection.select(record, &conversations).is_ok()).count();
+    }
+    std::hint::black_box(selected);
+    Ok(cpu_time()?.saturating_sub(start).as_secs_f64() * 1e9 / (rounds * batch.len()) as f64)
+}
+
+fn assign(records: &[FlowRecord], collectors: usize) -> Result<f64> {
+    let conversations = ConversationHash::new(ExporterOptions::default().seed);
+    let mut distributor = Distributor::new(CollectorPolicy::Balance, collectors, conversations);
+    let start = cpu_time()?;
+    for batch in records.chunks(1024) {
+        distributor.assign(std::hint::black_box(batch));
+    }
+    Ok(cpu_time()?.saturating_sub(start).as_secs_f64() * 1e9 / records.len() as f64)
 }
 
 fn encode(records: &[FlowRecord]) -> Result<f64> {
@@ -147,6 +184,21 @@ fn main() -> Result<()> {
     let mut report = Report::new("encode", bench);
     let records = records();
 
+    for (name, options) in SELECTIONS {
+        let mut samples = Samples::default();
+        for _ in 0..ROUNDS {
+            samples.add(select(&records, options)?);
+        }
+        report.row(name, None, Metric::Ns, samples.median(), &[]);
+    }
+    for collectors in [2, 8] {
+        let mut samples = Samples::default();
+        for _ in 0..ROUNDS {
+            samples.add(assign(&records, collectors)?);
+        }
+        report.row(&format!("select/balance/{collectors}"), None, Metric::Ns, samples.median(), &[]);
+    }
+
     let mut samples = Samples::default();
     for _ in 0..ROUNDS {
         samples.add(encode(&records)?);
@@ -189,11 +241,9 @@ fn unread_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)
 
 fn drained_run(records: &[FlowRecord], mechanism: Mechanism) -> Result<(f64, f64)> {
     let options = CollectorOptions {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        format: OutputFormat::Csv,
         // One: the datagrams are taken from the socket and not looked at.
         count: Some(1),
-        idle_exit: None,
+        ..CollectorOptions::udp((Ipv4Addr::LOCALHOST, 0).into(), OutputFormat::Csv)
     };
     let mut collector = Collector::bind(options, Box::new(std::io::sink()))?;
     let url = collector.local_addr().to_string().parse()?;

@@ -19,14 +19,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use bytes::{format_bytes, parse_bytes};
-pub use collect::{CollectFormat, CollectOptions};
+pub use collect::{CollectFormat, CollectOptions, FileFormat};
 pub use log::{LogFormat, LogLevel, LogOptions};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
 pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
 pub use values::{
     CollectorPolicy, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role,
-    UdpListen, XdpMode,
+    XdpMode,
 };
 
 /// The whole command line.

@@ -195,28 +195,3 @@ impl fmt::Display for MetricsAddress {
         }
     }
 }
-
-/// Where datagrams are received: `udp://ADDRESS:PORT`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UdpListen(pub SocketAddr);
-
-impl FromStr for UdpListen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = match text.split_once("://") {
-            Some(("udp", address)) => address,
-            Some((scheme, _)) => return Err(format!("cannot listen on '{scheme}': only udp is supported")),
-            None => text,
-        };
-        address.parse().map(Self).map_err(|_| {
-            "expected udp://ADDRESS:PORT with an IP address, such as udp://0.0.0.0:2055 or udp://[::]:2055".into()
-        })
-    }
-}
-
-impl fmt::Display for UdpListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "udp://{}", self.0)
-    }
-}

@@ -1,13 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A small collector: what arrives on a UDP port, as text, JSON or CSV, and what is missing.
+//! A small collector: what arrives over UDP, TCP and TLS, as text, JSON, CSV or files, and what is missing.
 
 mod collector;
-pub mod netflow_v5_decode;
+mod connection;
+mod datagrams;
+pub mod decode;
+mod intake;
+mod ipfix_file;
+mod listen_url;
 mod output;
 mod received;
 mod sequence;
+mod streams;
+mod tls;
+pub mod write;
 
-pub use collector::{CollectError, Collector, CollectorOptions, Progress, Totals};
-pub use output::{OutputFormat, to_json};
+pub use collector::{CollectError, Collector, CollectorOptions, Progress};
+pub use intake::Totals;
+pub use ipfix_file::{IpfixFileError, IpfixFileReader};
+pub use listen_url::{ListenUrl, Transport};
+pub use output::{OutputFormat, write_json};
 pub use received::{Received, RecordKind};
-pub use sequence::{Arrival, Exporter, SequenceTable};
+pub use sequence::{Arrival, SequenceTable, Unit};
+pub use streams::StreamTotals;
+pub use tls::TlsFiles;

@@ -42,4 +42,20 @@ impl Received {
     pub fn get(&self, element: ElementId) -> Option<&Value> {
         self.elements.iter().find(|(id, _)| *id == element).map(|(_, value)| value)
     }
+
+    /// Packets that a flow tells of: since the last record, else in all.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.count([2, 86])
+    }
+
+    /// Octets likewise.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.count([1, 85])
+    }
+
+    fn count(&self, ids: [u16; 2]) -> u64 {
+        ids.into_iter().find_map(|id| self.get(ElementId::iana(id))?.unsigned()).unwrap_or(0)
+    }
 }

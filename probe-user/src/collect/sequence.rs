@@ -1,97 +1,124 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What never arrived: gaps in the flow sequence of each exporter.
+//! What never arrived: gaps in the sequence of each exporter.
 //!
-//! `flow_sequence` counts the flows sent before a datagram, by exporter (address and port) and engine. A
-//! jump ahead is so many flows missed. A step back with a header that is no younger is a datagram overtaken
-//! by a later one (or doubled), and takes its flows off the missed ones again; with a younger header it is
-//! an exporter that started anew.
+//! A sequence number counts what was sent before its message: flows in NetFlow v5 and v7, messages in v9
+//! (RFC 3954 section 5.1), data records in IPFIX, those of options included (RFC 7011 section 3.1). It runs
+//! for each exporter (address and port, or connection), version and domain. A jump ahead is so many missed.
+//! A step back in a message that is no younger is one overtaken by a later one (or doubled), and takes its
+//! part off the missed again; in a younger one it is an exporter that started anew.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
-use super::netflow_v5_decode::Header;
+use super::decode::{Message, SessionId, Source};
 
-/// Most exporters that are followed; others are counted without looking for gaps.
+/// Most sequences that are followed; others are counted without looking for gaps.
 const MAX_EXPORTERS: usize = 4096;
-/// A datagram this many flows late was overtaken, not sent by an exporter that started anew.
-const REORDER_WINDOW: u32 = 30_000;
+/// A message this many messages (v9) or flows and records late was overtaken, not sent by an exporter that
+/// started anew.
+const REORDER_MESSAGES: u32 = 1000;
+const REORDER_RECORDS: u32 = 30_000;
 
-/// One exporter, as far as its sequence goes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Exporter {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// Engine type.
-    pub engine_type: u8,
-    /// Engine id.
-    pub engine_id: u8,
+/// What a sequence counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// Flows: v5 and v7.
+    Flows,
+    /// Messages: v9.
+    Messages,
+    /// Data records: IPFIX.
+    Records,
+}
+
+impl Unit {
+    /// All of them, with their names.
+    pub const NAMES: [(Self, &'static str); 3] = [
+        (Self::Flows, "missed flows"),
+        (Self::Messages, "missed messages of v9"),
+        (Self::Records, "missed records of IPFIX"),
+    ];
 }
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    /// Sequence number expected next.
-    next: u32,
+    /// Sequence number expected next; `None` after a message of which it is not known how many it held.
+    next: Option<u32>,
     /// Clock of the youngest header.
-    unix_ms: u64,
+    exported_ns: u64,
     missed: u64,
 }
 
-/// What a datagram's sequence number tells.
+/// What a message's sequence number tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
-    /// The first datagram of this exporter.
+    /// The first message of this exporter.
     New,
-    /// The one expected.
+    /// The one expected, or nobody knows which was.
     InOrder,
-    /// So many flows came before it and not to us.
+    /// So many came before it and not to us.
     Gap(u32),
     /// Overtaken by a later one, or come twice.
     Late,
     /// The exporter started anew.
     Restart,
-    /// Too many exporters to follow this one.
+    /// Too many exporters to follow this one, or a version without sequence.
     Untracked,
 }
 
 /// Sequences of all exporters.
 #[derive(Default, Debug)]
 pub struct SequenceTable {
-    exporters: HashMap<Exporter, State>,
-    /// Flows that never arrived.
+    exporters: HashMap<SessionId, State>,
+    /// What never arrived, in all units together: 0 when nothing is missing.
     pub missed: u64,
+    /// The same by [`Unit`].
+    missed_of: [u64; Unit::NAMES.len()],
     /// Exporters that started anew.
     pub restarts: u64,
-    /// Datagrams that were overtaken or came twice.
+    /// Messages that were overtaken or came twice.
     pub late: u64,
-    /// Datagrams of exporters beyond the table.
+    /// Messages of exporters beyond the table.
     pub untracked: u64,
 }
 
 impl SequenceTable {
-    /// Takes note of a datagram.
-    pub fn note(&mut self, address: SocketAddr, header: &Header) -> Arrival {
-        let exporter = Exporter { address, engine_type: header.engine_type, engine_id: header.engine_id };
-        let count = u32::from(header.count);
-        let after = header.sequence.wrapping_add(count);
-        let Some(state) = self.exporters.get_mut(&exporter) else {
+    /// Takes note of a message.
+    pub fn note(&mut self, source: Source, message: &Message) -> Arrival {
+        let Message { version, domain, sequence, exported_ns, records, complete, broken: _ } = *message;
+        // Version 1 has no sequence, but is an exporter.
+        let (count, unit, window) = match version {
+            9 => (Some(1), Unit::Messages, REORDER_MESSAGES),
+            10 => (complete.then_some(records), Unit::Records, REORDER_RECORDS),
+            _ => (Some(records), Unit::Flows, REORDER_RECORDS),
+        };
+        let known = sequence.zip(count);
+        let after = known.map(|(sequence, count)| sequence.wrapping_add(count));
+        let id = SessionId { source, version, domain };
+        let Some(state) = self.exporters.get_mut(&id) else {
             if self.exporters.len() == MAX_EXPORTERS {
                 self.untracked += 1;
                 return Arrival::Untracked;
             }
-            self.exporters.insert(exporter, State { next: after, unix_ms: header.unix_ms, missed: 0 });
+            self.exporters.insert(id, State { next: after, exported_ns, missed: 0 });
             return Arrival::New;
         };
-        let ahead = header.sequence.wrapping_sub(state.next);
-        let behind = state.next.wrapping_sub(header.sequence);
+        let Some(sequence) = sequence else { return Arrival::Untracked };
+        let Some(next) = state.next else {
+            (state.next, state.exported_ns) = (after, exported_ns);
+            return Arrival::InOrder;
+        };
+        let missed_of = &mut self.missed_of[unit as usize];
+        let ahead = sequence.wrapping_sub(next);
         let arrival = if ahead == 0 {
             Arrival::InOrder
         } else if ahead < 1 << 31 {
             state.missed += u64::from(ahead);
+            *missed_of += u64::from(ahead);
             self.missed += u64::from(ahead);
             Arrival::Gap(ahead)
-        } else if behind <= REORDER_WINDOW && header.unix_ms <= state.unix_ms {
-            let found = state.missed.min(u64::from(count));
+        } else if next.wrapping_sub(sequence) <= window && exported_ns <= state.exported_ns {
+            let found = state.missed.min(count.unwrap_or(0).into());
             state.missed -= found;
+            *missed_of -= found;
             self.missed -= found;
             self.late += 1;
             return Arrival::Late;
@@ -100,12 +127,22 @@ impl SequenceTable {
             state.missed = 0;
             Arrival::Restart
         };
-        state.next = after;
-        state.unix_ms = header.unix_ms;
+        (state.next, state.exported_ns) = (after, exported_ns);
         arrival
     }
 
-    /// Exporters seen.
+    /// What never arrived of one unit.
+    #[must_use]
+    pub fn missed_of(&self, unit: Unit) -> u64 {
+        self.missed_of[unit as usize]
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn forget(&mut self, stream: u64) {
+        self.exporters.retain(|id, _| id.source.stream != stream);
+    }
+
+    /// Exporters that are followed.
     #[must_use]
     pub fn exporters(&self) -> usize {
         self.exporters.len()
@@ -114,12 +151,28 @@ impl SequenceTable {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
-    fn note(table: &mut SequenceTable, port: u16, engine_id: u8, sequence: u32, unix_ms: u64) -> Arrival {
-        let address = SocketAddr::from(([192, 0, 2, 1], port));
-        let (count, uptime_ms, sampling, engine_type) = (30, 0, 0, 0);
-        table.note(address, &Header { count, uptime_ms, unix_ms, sequence, engine_type, engine_id, sampling })
+    fn message(version: u16, domain: u32, sequence: u32, records: u32, seconds: u64) -> Message {
+        Message {
+            version,
+            domain,
+            sequence: Some(sequence),
+            exported_ns: seconds * 1_000_000_000,
+            records,
+            complete: true,
+            broken: false,
+        }
+    }
+
+    fn source(port: u16) -> Source {
+        Source { exporter: Some(SocketAddr::from(([192, 0, 2, 1], port))), stream: 0 }
+    }
+
+    fn note(table: &mut SequenceTable, port: u16, domain: u32, sequence: u32, seconds: u64) -> Arrival {
+        table.note(source(port), &message(5, domain, sequence, 30, seconds))
     }
 
     #[test]
@@ -131,19 +184,19 @@ mod tests {
         assert_eq!(note(&mut table, 1, 0, 0, 6), Arrival::InOrder, "across the wrap of the sequence");
         assert_eq!(note(&mut table, 1, 0, 90, 7), Arrival::Gap(60));
         assert_eq!(note(&mut table, 2, 0, 37, 7), Arrival::InOrder);
-        assert_eq!((table.missed, table.exporters()), (60, 3));
+        assert_eq!((table.missed_of(Unit::Flows), table.exporters()), (60, 3));
     }
 
     #[test]
-    fn an_overtaken_datagram_is_not_missed_and_a_doubled_one_changes_nothing() {
+    fn an_overtaken_message_is_not_missed_and_a_doubled_one_changes_nothing() {
         let mut table = SequenceTable::default();
         note(&mut table, 1, 0, 0, 5);
         assert_eq!(note(&mut table, 1, 0, 60, 6), Arrival::Gap(30));
         assert_eq!(note(&mut table, 1, 0, 30, 6), Arrival::Late);
-        assert_eq!(table.missed, 0);
+        assert_eq!(table.missed_of(Unit::Flows), 0);
         assert_eq!(note(&mut table, 1, 0, 60, 6), Arrival::Late);
         assert_eq!(note(&mut table, 1, 0, 90, 8), Arrival::InOrder);
-        assert_eq!((table.missed, table.late, table.restarts), (0, 2, 0));
+        assert_eq!((table.missed_of(Unit::Flows), table.late, table.restarts), (0, 2, 0));
     }
 
     #[test]
@@ -152,7 +205,35 @@ mod tests {
         note(&mut table, 1, 0, 600, 5);
         assert_eq!(note(&mut table, 1, 0, 0, 9), Arrival::Restart);
         assert_eq!(note(&mut table, 1, 0, 30, 9), Arrival::InOrder);
-        assert_eq!((table.missed, table.restarts), (0, 1));
+        assert_eq!((table.missed_of(Unit::Flows), table.restarts), (0, 1));
+    }
+
+    #[test]
+    fn version_9_counts_messages_and_ipfix_counts_records() {
+        let mut table = SequenceTable::default();
+        let mut v9 = |sequence| table.note(source(1), &message(9, 7, sequence, 12, 5));
+        assert_eq!([v9(u32::MAX), v9(0), v9(3)], [Arrival::New, Arrival::InOrder, Arrival::Gap(2)]);
+        assert_eq!(v9(1), Arrival::Late);
+        let mut ipfix = |sequence, records| table.note(source(1), &message(10, 7, sequence, records, 5));
+        assert_eq!(
+            [ipfix(u32::MAX - 4, 12), ipfix(7, 0), ipfix(7, 3)],
+            [Arrival::New, Arrival::InOrder, Arrival::InOrder]
+        );
+        assert_eq!(ipfix(20, 1), Arrival::Gap(10));
+        assert_eq!(
+            Unit::NAMES.map(|(unit, _)| table.missed_of(unit)),
+            [0, 1, 10],
+            "one of the two messages came late"
+        );
+    }
+
+    #[test]
+    fn after_a_message_that_was_not_read_whole_nothing_is_expected() {
+        let mut table = SequenceTable::default();
+        let unread = Message { complete: false, ..message(10, 0, 0, 0, 5) };
+        assert_eq!(table.note(source(1), &unread), Arrival::New);
+        assert_eq!(table.note(source(1), &message(10, 0, 900, 10, 5)), Arrival::InOrder);
+        assert_eq!(table.note(source(1), &message(10, 0, 911, 10, 5)), Arrival::Gap(1));
     }
 
     #[test]
@@ -164,5 +245,10 @@ mod tests {
         assert_eq!(note(&mut table, 5000, 0, 0, 5), Arrival::Untracked);
         assert_eq!(note(&mut table, 7, 0, 30, 5), Arrival::InOrder);
         assert_eq!((table.exporters(), table.untracked), (4096, 1));
+        let stream = Source { stream: 9, ..source(1) };
+        table.exporters.retain(|id, _| id.source.exporter != source(3).exporter);
+        assert_eq!(table.note(stream, &message(10, 0, 0, 1, 5)), Arrival::New);
+        table.forget(9);
+        assert_eq!(table.exporters(), 4095);
     }
 }

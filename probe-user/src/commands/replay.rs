@@ -92,6 +92,7 @@ impl Session {
         let has_collectors = !collectors.is_empty();
         let metering = Arc::new(Mutex::new(MeteringStatistics::default()));
         let printed = options.output.print.format(!has_collectors);
+        let details = options.flow.wants_details(printed, collectors.iter().map(|(url, _)| url));
         let printer = printed.map(runtime::printer);
         let exporter_options = ExporterOptions {
             engine_type: options.export.engine_type,
@@ -106,7 +107,7 @@ impl Session {
             seed: runtime::random_seed()?,
             ..ExporterOptions::default()
         };
-        let table = open_table(&options.flow, options.flow.wants_details(printed))?;
+        let table = open_table(&options.flow, details)?;
         let sampling = options.flow.sampling;
         let random = runtime::random_seed()?.multiplier;
         let sampler = Sampler::new(sampling.packets(), sampling.flow_interval().into(), random);

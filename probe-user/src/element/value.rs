@@ -16,6 +16,9 @@ pub struct ElementId {
 impl ElementId {
     /// Enterprise number of RFC 5103: the same element of IANA's, of the reverse direction.
     pub const REVERSE: u32 = 29305;
+    /// Stands for the scope types of NetFlow v9 (RFC 3954 section 6.1: 1 system to 5 template), which have
+    /// numbers of their own. Nobody has this enterprise number.
+    pub const V9_SCOPE: u32 = u32::MAX;
 
     /// One of IANA's elements.
     #[must_use]
@@ -55,4 +58,24 @@ pub enum Value {
     Octets(Vec<u8>),
     /// basicList, subTemplateList, subTemplateMultiList (RFC 6313): each entry a record.
     List(Vec<Vec<(ElementId, Value)>>),
+}
+
+impl Value {
+    /// The number, of an unsigned value.
+    #[must_use]
+    pub fn unsigned(&self) -> Option<u64> {
+        match self {
+            Self::Unsigned(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Unix time in nanoseconds, of a time.
+    #[must_use]
+    pub fn time(&self) -> Option<u64> {
+        match self {
+            Self::Time(time) => Some(*time),
+            _ => None,
+        }
+    }
 }

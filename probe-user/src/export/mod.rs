@@ -32,7 +32,6 @@ pub use select::{
 };
 pub use stats::{CollectorStats, DropReason, ErrorReason, ExportStats, NotRepresentable};
 pub use stream::{Stream, StreamSettings, Tally};
-pub(crate) use text::known;
 pub use text::{FlowJson, TextFlow, write_utc};
 pub use transport::{
     Endpoint, Fate, FileSink, Mechanism, SctpSink, Sent, SessionTiming, Sink, SinkError, TcpSink, Tended,

@@ -68,6 +68,8 @@ pub struct Stream {
     ring: DatagramRing,
     /// Where records wait for those of the other direction, if the encoder puts both into one.
     pairing: Option<Pairing>,
+    /// What the encoders were last told; those of interfaces that come later begin with it.
+    told: Option<Told>,
 }
 
 impl Stream {
@@ -78,7 +80,7 @@ impl Stream {
         let ring = DatagramRing::with_octets(ring_octets, settings.encoder.largest_message());
         let pairing = (settings.encoder.biflow != Biflow::Off)
             .then(|| Pairing::new(PairingLimits::default(), settings.conversations));
-        let mut stream = Self { settings, domains: Vec::new(), last_domain: 0, ring, pairing };
+        let mut stream = Self { settings, domains: Vec::new(), last_domain: 0, ring, pairing, told: None };
         for interface in interfaces {
             stream.find_domain(*interface);
         }
@@ -206,8 +208,14 @@ impl Stream {
     /// Encodes one flow, or both directions of a conversation.
     #[inline]
     pub fn encode_flow(&mut self, flow: &ExportFlow<'_>, now: Now, tally: &mut Tally) {
+        let known = self.domains.len();
         let index = self.find_domain(flow.forward.key.ingress_interface());
-        let Self { domains, ring, .. } = self;
+        let Self { domains, ring, told, .. } = self;
+        if let Some(told) = told
+            && domains.len() > known
+        {
+            domains[index].encoder.tick(told, now, ring);
+        }
         match domains[index].encoder.encode(flow, now, ring) {
             Ok(records) => {
                 tally.offered += records;
@@ -225,6 +233,9 @@ impl Stream {
 
     /// Templates and options that are due, and partly filled messages: those that are old enough, or all.
     pub fn tick(&mut self, told: &Told, now: Now, all: bool) {
+        if self.told.as_ref() != Some(told) {
+            self.told = Some(told.clone());
+        }
         let Self { domains, ring, .. } = self;
         for Domain { encoder, opened, .. } in domains {
             encoder.tick(told, now, ring);

@@ -90,7 +90,7 @@ pub struct FlowJson {
 }
 
 /// `None` for 0, which stands for "not known" or "none".
-pub(crate) fn known<T: Default + PartialEq>(value: T) -> Option<T> {
+pub(super) fn known<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
@@ -129,7 +129,7 @@ impl From<&FlowRecord> for FlowJson {
 
 impl FlowJson {
     /// Moves type and code of ICMP from the port to their own element.
-    pub(crate) fn move_icmp(&mut self, version: IpVersion) {
+    fn move_icmp(&mut self, version: IpVersion) {
         let element = match (version, self.protocol_identifier) {
             (IpVersion::V4, ICMP) => &mut self.icmp_type_code_ipv4,
             (IpVersion::V6, ICMPV6) => &mut self.icmp_type_code_ipv6,

@@ -3,15 +3,16 @@
 
 use std::fmt;
 
-use probe_lab::{Datagram, Namespace};
+use probe_lab::{Datagram, Namespace, clock::wait_until};
 
 use super::{
     decoders, fixbuf,
     messages::{Message, walk},
     nfdump::{Nfcapd, Stored},
     pmacct::{Counted, Nfacctd},
-    relay::{Passes, Relay},
+    relay::{Passes, Relay, Relayed},
     seen::{Seen, assert_same},
+    tool::SOON,
     tshark,
 };
 
@@ -110,6 +111,21 @@ impl Bank {
     /// Lets everything pass from now on.
     pub(crate) fn open(&self) {
         self.keeper.open();
+    }
+
+    /// Waits until what came so far satisfies `condition`.
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn(&Relayed) -> bool) {
+        let met = wait_until(SOON, || condition(&self.keeper.so_far()));
+        assert!(met, "{}: no {what} within {SOON:?}", self.version);
+    }
+
+    /// Waits until `count` messages with templates have passed.
+    pub(crate) fn wait_for_templates(&self, count: usize) {
+        let has_templates = |datagram: &&Datagram| Message::read(&datagram.octets).has_templates();
+        let passed = |relayed: &Relayed| relayed.passed.iter().filter(has_templates).count();
+        if self.version != Version::V5 {
+            self.wait("templates", |relayed| passed(relayed) >= count);
+        }
     }
 
     /// Options that make a probe send to all of them; `query` are options of the collectors.

@@ -21,7 +21,7 @@ mod tool;
 mod traffic;
 mod tshark;
 
-use std::{fs::File, thread::sleep, time::Duration};
+use std::fs::File;
 
 use bank::{Bank, Version, joined};
 use elements::Fields;
@@ -90,8 +90,8 @@ fn all_versions_at_once_to_every_collector() {
     let from = now_ms();
     let (records, _) = with_probe(&link, &options(banks.iter().zip(REFRESHES), &SOON_IDLE), |socket| {
         send(socket, &first);
-        // Long enough for templates and options to come again, between flows.
-        sleep(Duration::from_millis(2200));
+        // Templates and options come again between flows.
+        banks.iter().for_each(|bank| bank.wait_for_templates(3));
         send(socket, &second);
     });
     assert_true(&records, &[first, second].concat(), link.metered.index, from, now_ms());
@@ -226,11 +226,13 @@ fn late_collectors_and_lost_templates() {
     let (first, second) = (traffic::ipv4(2), [traffic::ipv4(3), traffic::ipv6(1)].concat());
     let (records, _) = with_probe(&link, &options(banks.iter().zip(queries), &SOON_IDLE), |socket| {
         send(socket, &first);
-        // Until all of that was exported, and some of it passed the relays that hold back templates.
-        sleep(Duration::from_millis(2000));
-        banks.iter().for_each(Bank::open);
-        // Until templates came.
-        sleep(Duration::from_millis(1500));
+        // All of that is exported, and some of it passes the relays that hold back templates.
+        let flows = flows_of(&first).len();
+        for bank in &banks {
+            bank.wait("flows", |relayed| walk(&relayed.received).flows as usize >= flows);
+            bank.open();
+        }
+        banks.iter().for_each(|bank| bank.wait_for_templates(1));
         send(socket, &second);
     });
     let second: Vec<Seen> =

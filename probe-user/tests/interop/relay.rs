@@ -30,6 +30,7 @@ fn bind(port: u16) -> UdpSocket {
 }
 
 /// What came through it.
+#[derive(Clone)]
 pub(crate) struct Relayed {
     /// All datagrams.
     pub(crate) received: Vec<Datagram>,
@@ -95,13 +96,23 @@ impl Relay {
         self.open.store(true, Ordering::Release);
     }
 
+    /// What came so far.
+    pub(crate) fn so_far(&self) -> Relayed {
+        Relayed::of(self.kept.lock().unwrap().clone())
+    }
+
     /// Ends it.
     pub(crate) fn finish(self) -> Relayed {
         self.stop.store(true, Ordering::Release);
         self.thread.join().unwrap();
-        let kept = std::mem::take(&mut *self.kept.lock().unwrap());
+        Relayed::of(std::mem::take(&mut *self.kept.lock().unwrap()))
+    }
+}
+
+impl Relayed {
+    fn of(kept: Vec<(Datagram, bool)>) -> Self {
         let passed =
             kept.iter().filter(|(_, passed)| *passed).map(|(datagram, _)| datagram.clone()).collect();
-        Relayed { received: kept.into_iter().map(|(datagram, _)| datagram).collect(), passed }
+        Self { received: kept.into_iter().map(|(datagram, _)| datagram).collect(), passed }
     }
 }

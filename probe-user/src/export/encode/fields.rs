@@ -102,7 +102,7 @@ pub(super) static FIELDS: [Field; 41] = [
     field(6, "tcpControlBits/1", 1, Place::TcpFlags, Preset::Default.bit() | V5),
     field(6, "tcpControlBits", 2, Place::TcpFlags, L2).v9(6, 1),
     field(32, "icmpTypeCodeIPv4", 2, Place::IcmpTypeCode, DEFAULT).ipv4(),
-    // nfdump 1.7.1 knows 139 in IPFIX only, and in version 9 reads 32 for both IP versions.
+    // ICMP_TYPE of version 9 is for both: nfdump 1.7.1 shows type and code of ICMPv6 from it alone.
     field(139, "icmpTypeCodeIPv6", 2, Place::IcmpTypeCode, DEFAULT).ipv6().v9(32, 2),
     field(10, "ingressInterface", 4, Place::Ingress, DEFAULT | V5),
     field(14, "egressInterface", 4, Place::Egress, DEFAULT | V5),

@@ -9,8 +9,9 @@
 //! | 262, 264, 265 | domain or selector | sampling |
 //! | 263 | interface | its name and description (82, 83) |
 //!
-//! Sampling in the `compat` form is samplingInterval (34) for the domain, without the algorithm (35) beside it: the
-//! one form that all collectors in use take for what packets and octets are to be multiplied with. In the `psamp` form it is a selector (302)
+//! Sampling in the `compat` form is samplingInterval (34) for the domain: the one form that all collectors
+//! in use take for what packets and octets are to be multiplied with (alone: with samplingAlgorithm, 35, beside it
+//! nfcapd 1.7.1 ignores both, in v9 as in IPFIX). In the `psamp` form it is a selector (302)
 //! with its algorithm (304) and parameters (RFC 5477): 305 and 306 for every N-th packet (262), 309 and 310
 //! for one flow in N (264), 311 for packets at random and for all that was put together (265). Version 9 has
 //! no such scope and says samplerId, mode and interval (48 to 50) instead.

@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(outbox.acknowledge(0), 1);
         assert_eq!(outbox.chunk(true), b"bcd");
         outbox.wrote(3);
-        assert_eq!((outbox.chunk(true), outbox.acknowledge(0)), (&b""[..], 1));
+        assert_eq!((outbox.chunk(true).len(), outbox.acknowledge(0)), (0, 1));
     }
 
     #[test]

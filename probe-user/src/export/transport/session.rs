@@ -272,7 +272,9 @@ impl<W: Wire> Session<W> {
             return Ok(());
         }
         let keepalive = self.timing.keepalive;
-        let keepalive = TcpKeepalive::new().with_time(keepalive).with_interval(keepalive / 2);
+        let keepalive = TcpKeepalive::new()
+            .with_time(keepalive)
+            .with_interval((keepalive / 2).max(Duration::from_secs(1)));
         socket.set_tcp_keepalive(&keepalive)?;
         socket.set_tcp_nodelay(true)?;
         let timeout = u32::try_from(self.timing.acknowledge.as_millis()).unwrap_or(u32::MAX);

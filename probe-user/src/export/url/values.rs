@@ -79,10 +79,10 @@ impl Transport {
 /// How a collector is told of sampling.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum SamplingOptions {
-    /// Element 34 (v9: 34 and 35): what collectors in use understand.
+    /// Element 34: what collectors in use understand.
     #[default]
     Compat,
-    /// Selector elements (RFC 5477): 302, 304, 305 and 306, 309 and 310, or 311.
+    /// Selector elements (RFC 5477): 302, 304, 305 and 306, 309 and 310, or 311; in v9 48 to 50.
     Psamp,
 }
 

@@ -127,7 +127,8 @@ received                             1000
   steered                               1
 flows: 50 created, 8 live, 42 ended (idle 20, active 2, end 10, forced 10)
 metered without their ports: 3 packets (later_fragment 3)
-v5://192.0.2.10:2055: 42 records, 30 sent in 2 datagrams, 2 dropped (queue 2), 10 not representable (ipv6 10)
+v5://192.0.2.10:2055: 42 records, 30 sent in 2 datagrams, 2 dropped (queue 2), 10 not representable (ipv6 10); 7 not for it \
+(filtered 7); 3 told as the reverse of another
 eth1: 7 packets lost before the probe saw them (rx_missed_errors 7)
 balanced: every packet, octet and record is accounted for
 ";

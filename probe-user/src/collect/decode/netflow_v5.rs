@@ -1,56 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! NetFlow version 5, read strictly: a datagram is exactly its header and the records it counts.
 //!
-//! A time on the wire is an uptime; the header says what Unix time its own uptime is. Uptimes have 32
-//! bits, so a record before the 49.7-day wrap of its header has a larger number than the header. Some
-//! exporters also write records a little after their header; up to 100 s ahead is taken for that (as
-//! nfdump does), more for a wrap.
+//! A time on the wire is an uptime; the header says what Unix time its own uptime is. Versions 1 and 7 share
+//! the header's clock and most of the record.
 
 use std::net::Ipv4Addr;
+
+use super::Malformed;
+use super::times::unix_ms;
 
 /// Octets of the header.
 const HEADER_LEN: usize = 24;
 /// Octets of a record.
 const RECORD_LEN: usize = 48;
 const MAX_RECORDS: u16 = 30;
-const MAX_AHEAD_MS: u32 = 100_000;
-
-/// Why a datagram was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Malformed {
-    /// Fewer octets than a header.
-    #[error("shorter than its header")]
-    Truncated,
-    /// Not version 5.
-    #[error("version {0} is not supported, only NetFlow v5 is")]
-    Version(u16),
-    /// The header counts none, or more than 30.
-    #[error("its header counts {0} records, possible are 1 to 30")]
-    Count(u16),
-    /// The length is not that of the records counted.
-    #[error("its length is not that of the records its header counts")]
-    Length,
-    /// A second with more than 10^9 nanoseconds.
-    #[error("its clock is not a time")]
-    Clock,
-}
-
-impl Malformed {
-    /// Names of the reasons, in the order of [`Malformed::index`].
-    pub const NAMES: [&'static str; 5] = ["truncated", "unsupported_version", "count", "length", "clock"];
-
-    /// Place of the reason in a table of counters.
-    #[must_use]
-    pub fn index(self) -> usize {
-        match self {
-            Self::Truncated => 0,
-            Self::Version(_) => 1,
-            Self::Count(_) => 2,
-            Self::Length => 3,
-            Self::Clock => 4,
-        }
-    }
-}
 
 /// The header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,43 +80,78 @@ pub struct Record {
 }
 
 /// Reads a datagram.
+///
+/// # Errors
+/// When it is not exactly a header and the records that the header counts.
 pub fn decode(datagram: &[u8]) -> Result<(Header, impl ExactSizeIterator<Item = Record>), Malformed> {
-    let Some((head, body)) = datagram.split_first_chunk::<HEADER_LEN>() else {
-        // A version that can be read is worth more than the length.
-        return Err(match datagram.first_chunk().copied().map(u16::from_be_bytes) {
-            Some(version) if version != 5 => Malformed::Version(version),
-            _ => Malformed::Truncated,
-        });
-    };
-    let version = be16(head, 0);
-    if version != 5 {
-        return Err(Malformed::Version(version));
-    }
-    let count = be16(head, 2);
-    if count == 0 || count > MAX_RECORDS {
-        return Err(Malformed::Count(count));
-    }
-    if body.len() != usize::from(count) * RECORD_LEN {
-        return Err(Malformed::Length);
-    }
-    let nanoseconds = be32(head, 12);
-    if nanoseconds >= 1_000_000_000 {
-        return Err(Malformed::Clock);
-    }
+    let (head, records) = split::<HEADER_LEN, RECORD_LEN>(datagram, 5, MAX_RECORDS)?;
     let header = Header {
-        count,
-        uptime_ms: be32(head, 4),
-        unix_ms: u64::from(be32(head, 8)) * 1000 + u64::from(nanoseconds / 1_000_000),
         sequence: be32(head, 16),
         engine_type: head[20],
         engine_id: head[21],
         sampling: be16(head, 22),
+        ..clock(head)?
     };
-    let (records, _) = body.as_chunks::<RECORD_LEN>();
     Ok((header, records.iter().map(move |octets| record(&header, octets))))
 }
 
+/// Header and records of a version whose header counts its records.
+pub(super) fn split<const HEADER: usize, const RECORD: usize>(
+    datagram: &[u8],
+    version: u16,
+    most: u16,
+) -> Result<(&[u8; HEADER], &[[u8; RECORD]]), Malformed> {
+    let Some((head, body)) = datagram.split_first_chunk::<HEADER>() else {
+        // A version that can be read is worth more than the length.
+        return Err(match datagram.first_chunk().copied().map(u16::from_be_bytes) {
+            Some(other) if other != version => Malformed::Version(other),
+            _ => Malformed::Truncated,
+        });
+    };
+    let found = be16(head, 0);
+    if found != version {
+        return Err(Malformed::Version(found));
+    }
+    let count = be16(head, 2);
+    if count == 0 || count > most {
+        return Err(Malformed::Count(count));
+    }
+    match body.as_chunks::<RECORD>() {
+        (records, []) if records.len() == usize::from(count) => Ok((head, records)),
+        _ => Err(Malformed::Length),
+    }
+}
+
+/// What headers of versions 1, 5 and 7 have in common.
+pub(super) fn clock<const N: usize>(head: &[u8; N]) -> Result<Header, Malformed> {
+    let nanoseconds = be32(head, 12);
+    if nanoseconds >= 1_000_000_000 {
+        return Err(Malformed::Clock);
+    }
+    Ok(Header {
+        count: be16(head, 2),
+        uptime_ms: be32(head, 4),
+        unix_ms: u64::from(be32(head, 8)) * 1000 + u64::from(nanoseconds / 1_000_000),
+        sequence: 0,
+        engine_type: 0,
+        engine_id: 0,
+        sampling: 0,
+    })
+}
+
 fn record(header: &Header, octets: &[u8; RECORD_LEN]) -> Record {
+    Record {
+        tcp_flags: octets[37],
+        source_as: be16(octets, 40),
+        destination_as: be16(octets, 42),
+        source_mask: octets[44],
+        destination_mask: octets[45],
+        ..common(header, octets)
+    }
+}
+
+/// What records of versions 1, 5 and 7 have in the same place.
+pub(super) fn common<const N: usize>(header: &Header, octets: &[u8; N]) -> Record {
     let (first_ms, last_ms) = (be32(octets, 24), be32(octets, 28));
     Record {
         source: be32(octets, 0).into(),
@@ -165,34 +163,26 @@ fn record(header: &Header, octets: &[u8; RECORD_LEN]) -> Record {
         octets: be32(octets, 20),
         first_ms,
         last_ms,
-        start_ms: unix_ms(header, first_ms),
-        end_ms: unix_ms(header, last_ms),
+        start_ms: unix_ms(header.unix_ms, header.uptime_ms, first_ms),
+        end_ms: unix_ms(header.unix_ms, header.uptime_ms, last_ms),
         source_port: be16(octets, 32),
         destination_port: be16(octets, 34),
-        tcp_flags: octets[37],
+        tcp_flags: 0,
         protocol: octets[38],
         tos: octets[39],
-        source_as: be16(octets, 40),
-        destination_as: be16(octets, 42),
-        source_mask: octets[44],
-        destination_mask: octets[45],
+        source_as: 0,
+        destination_as: 0,
+        source_mask: 0,
+        destination_mask: 0,
     }
-}
-
-fn unix_ms(header: &Header, uptime_ms: u32) -> u64 {
-    let ahead = uptime_ms.wrapping_sub(header.uptime_ms);
-    if ahead <= MAX_AHEAD_MS {
-        return header.unix_ms + u64::from(ahead);
-    }
-    header.unix_ms.saturating_sub(u64::from(header.uptime_ms.wrapping_sub(uptime_ms)))
 }
 
 /// The 16 bits at `at`; callers pass constant offsets within `N`.
-fn be16<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
+pub(super) fn be16<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([octets[at], octets[at + 1]])
 }
 
-fn be32<const N: usize>(octets: &[u8; N], at: usize) -> u32 {
+pub(super) fn be32<const N: usize>(octets: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
 }
 

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The program in the kernel, run by `BPF_PROG_TEST_RUN`, and what its maps say.
+
+use std::collections::BTreeMap;
+
+use aya::{TestRun, TestRunOptions};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use probe_common::{
+    Detail, DetailedSlot, FlowKey, HashSeed, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS, Outcome,
+    PacketSampling,
+    parse::{self, SliceBytes},
+};
+use probe_user::{
+    kernel::{Barrier, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus},
+    net::Role,
+};
+
+/// The kernel refuses shorter test packets: an Ethernet header must be there.
+pub(super) const SHORTEST: usize = 14;
+/// A program that runs as a test is told the loopback interface of its namespace.
+pub(super) const LOOPBACK: u32 = 1;
+
+/// What was counted, by either side.
+#[derive(PartialEq, Eq, Default, Debug)]
+pub(super) struct Account {
+    /// Packets, octets, flags and details for each key; with a program without details, none are known.
+    pub(super) flows: BTreeMap<[u64; KEY_WORDS], (u64, u64, u16, Detail)>,
+    pub(super) outcomes: BTreeMap<&'static str, u64>,
+    pub(super) noted: u64,
+    pub(super) received: (u64, u64),
+}
+
+impl Account {
+    /// By the parser over slices.
+    pub(super) fn of_slices(frames: &[Vec<u8>], details: bool) -> Self {
+        let mut account = Self::default();
+        for frame in frames {
+            account.received.0 += 1;
+            account.received.1 += frame.len() as u64;
+            match parse::parse(&SliceBytes::new(frame)) {
+                Ok(mut packet) => {
+                    packet.key.set_ingress_interface(LOOPBACK);
+                    let detail = if details { packet.detail } else { Detail::UNKNOWN };
+                    account.add(&packet.key, 1, packet.octets.into(), packet.tcp_flags, detail);
+                    account.noted += u64::from(packet.note.is_some());
+                }
+                Err(outcome) => *account.outcomes.entry(outcome.name()).or_default() += 1,
+            }
+        }
+        account
+    }
+
+    /// In the order in which the packets came.
+    pub(super) fn add(&mut self, key: &FlowKey, packets: u64, octets: u64, flags: u16, detail: Detail) {
+        let flow = self.flows.entry(*key.words()).or_default();
+        flow.0 += packets;
+        flow.1 += octets;
+        flow.2 |= flags;
+        flow.3.add_later(&detail);
+    }
+}
+
+/// The program in the kernel, not attached.
+pub(super) struct Kernel {
+    program: LoadedProgram,
+    pub(super) readers: Readers,
+    barrier: Barrier,
+    role: Role,
+    details: bool,
+    seen: Account,
+}
+
+impl Kernel {
+    pub(super) fn load(role: Role) -> Self {
+        Self::load_with(role, |_| {})
+    }
+
+    pub(super) fn load_with(role: Role, change: impl FnOnce(&mut KernelOptions)) -> Self {
+        // One CPU: a test run counts where it runs.
+        let mut cpu = CpuSet::new();
+        cpu.set(0).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &cpu).unwrap();
+        let mut options = KernelOptions {
+            sizing: Sizing::new(possible_cpus().unwrap(), 256, 4096),
+            packet_sampling: PacketSampling::OFF,
+            flow_sampling: 1,
+            key_mask: KEY_VLAN_MASK | KEY_CUSTOMER_VLAN_MASK,
+            seed: HashSeed::from_random([0x5a; 56]),
+        };
+        change(&mut options);
+        let details = options.sizing.details;
+        let mut program = LoadedProgram::load(options).unwrap();
+        let readers = program.readers().unwrap();
+        let barrier = program.barrier().unwrap();
+        Self { program, readers, barrier, role, details, seen: Account::default() }
+    }
+
+    /// With details, for the role of a mirror port.
+    pub(super) fn load_detailed() -> Self {
+        Self::load_with(Role::Tap, |options| options.sizing = options.sizing.with_details(true))
+    }
+
+    /// Runs the program over each frame.
+    pub(super) fn run(&mut self, frames: &[Vec<u8>]) {
+        let program = self.program.program(self.role).unwrap();
+        // enum xdp_action (include/uapi/linux/bpf.h): XDP_DROP, XDP_PASS.
+        let verdict = if self.role == Role::Tap { 1 } else { 2 };
+        for frame in frames {
+            let result = program
+                .test_run(TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })
+                .unwrap_or_else(|error| panic!("{} octets {frame:02x?}: {error}", frame.len()));
+            assert_eq!(result.return_value, verdict);
+        }
+    }
+
+    /// What the ring holds, then what the cache does: the oldest first, for one key.
+    pub(super) fn slots(&mut self) -> Vec<DetailedSlot> {
+        self.readers.cache.flip().unwrap();
+        self.barrier.wait().unwrap();
+        let mut slots: Vec<DetailedSlot> = Vec::new();
+        for ring in &mut self.readers.spill {
+            while ring.drain(1 << 20, &mut slots) > 0 {}
+        }
+        while self.readers.cache.drain(1 << 20, &mut slots) {}
+        slots
+    }
+
+    /// Runs the program over each frame and returns what its maps say.
+    pub(super) fn account(&mut self, frames: &[Vec<u8>]) -> Account {
+        self.run(frames);
+        let mut account = Account::default();
+        for DetailedSlot { slot, detail } in self.slots() {
+            account.add(&slot.key(), slot.packets.into(), slot.octets.into(), slot.tcp_flags(), detail);
+        }
+        // The counters are never reset: what is new is the difference.
+        let counters = self.readers.counters.of_epoch(0).plus(&self.readers.counters.of_epoch(1));
+        let all = Account {
+            flows: BTreeMap::new(),
+            outcomes: Outcome::ALL
+                .iter()
+                .map(|outcome| (outcome.name(), counters.outcomes[*outcome as usize]))
+                .collect(),
+            noted: counters.notes.iter().sum(),
+            received: (counters.received_packets, counters.received_octets),
+        };
+        for (name, count) in &all.outcomes {
+            let new = count - self.seen.outcomes.get(name).copied().unwrap_or(0);
+            if new > 0 {
+                account.outcomes.insert(name, new);
+            }
+        }
+        account.noted = all.noted - self.seen.noted;
+        account.received = (all.received.0 - self.seen.received.0, all.received.1 - self.seen.received.1);
+        self.seen = all;
+        assert_eq!(counters.lost_records, 0, "the ring is large enough");
+        account
+    }
+
+    /// Compares frame by frame once a batch differs, so that the message shows the one frame.
+    pub(super) fn check(&mut self, frames: &[Vec<u8>]) {
+        let frames: Vec<Vec<u8>> = frames.iter().filter(|frame| frame.len() >= SHORTEST).cloned().collect();
+        if self.account(&frames) == Account::of_slices(&frames, self.details) {
+            return;
+        }
+        for frame in &frames {
+            let one = std::slice::from_ref(frame);
+            assert_eq!(self.account(one), Account::of_slices(one, self.details), "frame {frame:02x?}");
+        }
+        panic!("the whole differs although each frame agrees: {} frames", frames.len());
+    }
+}
