@@ -45,8 +45,8 @@ fn ipfix_options_tell_of_domain_ledger_sampling_and_interface() {
     let ledger = [(144, 1), (163, 1000), (164, 7), (165, 700), (166, 3), (167, 30), (168, 3000)];
     assert_eq!(of(&options, 261), ledger);
     assert_eq!(of(&options, 262), [(149, 1), (34, 1)]);
-    // Texts by their lengths: "eth1", "mirror port".
-    assert_eq!(of(&options, 263), [(10, 3), (82, 4), (83, 11)]);
+    // Texts by their lengths, which are fixed.
+    assert_eq!(of(&options, 263), [(10, 3), (82, 16), (83, 64)]);
 }
 
 #[test]

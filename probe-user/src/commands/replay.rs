@@ -98,6 +98,9 @@ impl Session {
             engine_type: options.export.engine_type,
             engine_id: options.export.engine_id,
             domain: options.export.domain,
+            // Packets of a file came over no interface. Its domain is there from the start: what headers and
+            // options tell of sampling goes before the first record, however short the file is.
+            interfaces: vec![0],
             lossless: true,
             told: told(&options.flow, &metering),
             policy: options.export.collector_policy.into(),
