@@ -77,7 +77,7 @@ fn records(mix: Mix) -> Vec<FlowRecord> {
         let v6 = match mix {
             Mix::V4 => false,
             Mix::V6 => true,
-            Mix::Both => n % 4 == 0,
+            Mix::Both => n.is_multiple_of(4),
         };
         let mut key = if v6 {
             FlowKey::ipv6([0x20, u64::from(n)], [0x20, u64::from(!n)], 6, 0)
