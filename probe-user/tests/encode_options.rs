@@ -227,9 +227,9 @@ fn domains_and_engines_count_up_and_only_the_first_tells_the_ledger() {
 fn long_names_of_interfaces_are_cut_at_whole_characters() {
     let mut told = told();
     told.interfaces[0].description = "ü".repeat(200);
-    for (url, len) in [("ipfix://h", 254), ("v9://h", 64)] {
+    for url in ["ipfix://h", "v9://h"] {
         let options = first_options(url, &told);
-        assert_eq!(of(&options, 263)[2], (83, len));
+        assert_eq!(of(&options, 263)[2], (83, 64));
     }
     // The other decoder insists on UTF-8.
     let mut line = Line::new(&settings("ipfix://h", 1472), 0);
@@ -252,7 +252,8 @@ fn fields_have_the_names_of_iana() {
         messages[1].flows.iter().flat_map(|record| &record.fields).map(|(id, _)| id.1).collect();
     told.sort_unstable();
     told.dedup();
-    let mut ours: Vec<_> = names.split(", ").collect();
+    // A shorter form has the name of the longer one, and its length behind it.
+    let mut ours: Vec<_> = names.split(", ").filter(|name| !name.contains('/')).collect();
     let mut theirs: Vec<_> = told.iter().map(|id| rw.name(*id).unwrap()).collect();
     ours.sort_unstable();
     theirs.sort_unstable();
