@@ -17,7 +17,7 @@ CORE_PACKAGES=(rustc-web cargo-web rust-web-src)
 LINKER_PACKAGES=("llvm-$LLVM-dev" zlib1g-dev libzstd-dev)
 # Tools that the tests call, and the probes and collectors that they compare with.
 TEST_PACKAGES=(ethtool bpftool iputils-ping util-linux systemd softflowd pmacct nfdump tshark tcpreplay
-    prometheus libfixbuf-tools fprobe python3-venv openjdk-17-jre-headless)
+    prometheus libfixbuf-tools fprobe openssl python3-venv openjdk-17-jre-headless)
 # Readers of Parquet that the tests ask, from PyPI; Spark runs on the Java above. They take 560 MB.
 PYTHON_TOOLS=(duckdb==1.5.6 pyspark==4.1.4)
 readonly PYTHON_DIRECTORY=${XDG_CACHE_HOME:-$HOME/.cache}/flowprobe/test-tools
@@ -106,7 +106,7 @@ other_distribution() {
     has_bpf_linker || missing+=("the development files of LLVM $LLVM, then: $(linker_command)")
     if [[ $for_tests == yes ]]; then
         for tool in ethtool bpftool ping setpriv systemd-analyze softflowd nfacctd nfcapd tshark tcpreplay promtool \
-            ipfixDump fprobe python3 java; do
+            ipfixDump fprobe openssl python3 java; do
             command -v "$tool" >/dev/null || missing+=("the command $tool")
         done
         for tool in fmt clippy; do

@@ -24,6 +24,7 @@ pub const KEY_VLAN_MASK: u64 = 0x0fff;
 /// Bits of word 5 that belong to the key when the inner VLAN is asked for.
 pub const KEY_CUSTOMER_VLAN_MASK: u64 = 0x0fff << 16;
 
+pub(crate) const KEY_TOS_MASK: u64 = 0xff << 40;
 const IPV6_BIT: u64 = 1 << 15;
 const FLAGS_SHIFT: u32 = 48;
 
@@ -105,6 +106,15 @@ impl FlowKey {
     #[inline(always)]
     pub fn set_protocol(&mut self, protocol: u8) {
         self.words[5] = self.words[5] & !(0xff << 32) | (protocol as u64) << 32;
+    }
+
+    /// The key of the opposite direction: addresses and ports swapped.
+    #[inline(always)]
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        let [s0, s1, d0, d1, w4, w5] = self.words;
+        let ports = (w4 >> 32 & 0xffff) << 48 | w4 >> 48 << 32;
+        Self { words: [d0, d1, s0, s1, w4 & 0xffff_ffff | ports, w5] }
     }
 
     /// The raw words.

@@ -5,7 +5,10 @@
 //! NH is almost universal: for keys chosen without knowing the seed, two collide with probability 2^-32.
 //! Its products do not depend on each other, so the CPU overlaps them.
 
-use crate::{FlowKey, IpVersion, flow_key::KEY_WORDS};
+use crate::{
+    FlowKey, IpVersion,
+    flow_key::{KEY_TOS_MASK, KEY_WORDS},
+};
 
 /// Random numbers drawn at start, so that nobody outside can aim packets at one set.
 #[repr(C)]
@@ -55,6 +58,16 @@ impl HashSeed {
             .wrapping_add(product(w4, a[8], a[9]))
             .wrapping_add(product(w5 & mask, a[10], a[11]));
         (sum ^ sum >> 32).wrapping_mul(self.multiplier)
+    }
+
+    /// A hash that both directions of a conversation share, also if their type of service differs. `mask` as
+    /// for [`Self::hash`].
+    #[inline(always)]
+    #[must_use]
+    pub fn conversation(&self, key: &FlowKey, mask: u64) -> u32 {
+        let mask = mask & !KEY_TOS_MASK;
+        let both = self.hash(key, mask).wrapping_add(self.hash(&key.reversed(), mask));
+        ((both ^ both >> 32).wrapping_mul(self.multiplier) >> 32) as u32
     }
 
     /// The hash by which flows are sampled, of the key's [`Self::hash`]: mixed once more, by another number of

@@ -52,7 +52,7 @@ impl KernelSettings {
     }
 }
 
-/// A datagram of the probe itself: addresses as in a [`crate::FlowKey`] and ports in its word 4.
+/// A message of the probe itself on its way: addresses as in a [`crate::FlowKey`] and ports in its word 4.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OwnExportKey {
@@ -60,8 +60,8 @@ pub struct OwnExportKey {
     pub addresses: [u64; 4],
     /// Source port in bits 0-15, destination port in bits 16-31.
     pub ports: u32,
-    /// Always 0: the map compares octets.
-    pub zero: u32,
+    /// IP protocol: 6, 17 or 132. A whole word, because the map compares octets and padding is none.
+    pub protocol: u32,
 }
 
 impl OwnExportKey {
@@ -70,6 +70,10 @@ impl OwnExportKey {
     #[must_use]
     pub fn of(key: &crate::FlowKey) -> Self {
         let words = key.words();
-        Self { addresses: [words[0], words[1], words[2], words[3]], ports: (words[4] >> 32) as u32, zero: 0 }
+        Self {
+            addresses: [words[0], words[1], words[2], words[3]],
+            ports: (words[4] >> 32) as u32,
+            protocol: key.protocol() as u32,
+        }
     }
 }

@@ -40,7 +40,7 @@ SamplerState size 64 align 4: passed@0
 Detail size 24 align 4: source_mac@0 destination_mac@6 flow_label@12 min_length@16 max_length@18 min_ttl@20 \
 max_ttl@21 fragment_flags@22 known@23
 DetailSet size 64 align 8: details@0
-OwnExportKey size 40 align 8: addresses@0 ports@32 zero@36
+OwnExportKey size 40 align 8: addresses@0 ports@32 protocol@36
 outcomes: not_ip truncated malformed too_deep own_export sampled_out
 notes: later_fragment deep_headers
 maps: .bss CACHE SPILL DETAIL SPILL_DETAIL SAMPLER CURSOR COUNTERS OWN_EXPORT BARRIER CLOCK
@@ -70,7 +70,7 @@ fn a_changed_layout_needs_a_new_abi_version() {
             source_mac, destination_mac, flow_label, min_length, max_length, min_ttl, max_ttl, fragment_flags, known
         }
         DetailSet { details }
-        OwnExportKey { addresses, ports, zero }
+        OwnExportKey { addresses, ports, protocol }
     }
     writeln!(text, "outcomes: {}", Outcome::ALL.map(Outcome::name).join(" ")).unwrap();
     writeln!(text, "notes: {}", Note::ALL.map(Note::name).join(" ")).unwrap();

@@ -9,7 +9,7 @@ use etherparse::{
     TransportSlice, VlanId,
 };
 use probe_common::parse::{ParsedPacket, SliceBytes, parse, parse_ip};
-use probe_common::{Detail, FlowKey, IpVersion, Note};
+use probe_common::{Detail, FlowKey, HashSeed, IpVersion, KEY_BASE_MASK, Note};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -491,5 +491,30 @@ proptest! {
         let offset = 14 + 4 * case.vlans.len();
         prop_assert_eq!(parse_ip(&SliceBytes::new(&frame), offset), Ok(framed));
         prop_assert_eq!(parse_ip(&SliceBytes::new(&frame[offset..]), 0), Ok(framed));
+    }
+}
+
+proptest! {
+    #[test]
+    fn both_directions_of_a_conversation_share_a_hash(
+        random: [u8; 56],
+        addresses: ([u8; 4], [u8; 4]),
+        ports: (u16, u16),
+        tos: (u8, u8),
+        interface: u32,
+    ) {
+        let seed = HashSeed::from_random(random);
+        let key = |from: ([u8; 4], u16), to: ([u8; 4], u16), tos| {
+            let mut key = FlowKey::ipv4(from.0, to.0, 6, tos);
+            key.set_ports(from.1, to.1);
+            key.set_ingress_interface(interface);
+            key
+        };
+        let there = key((addresses.0, ports.0), (addresses.1, ports.1), tos.0);
+        let back = key((addresses.1, ports.1), (addresses.0, ports.0), tos.0);
+        prop_assert_eq!(there.reversed(), back);
+        prop_assert_eq!(back.reversed(), there);
+        let back = key((addresses.1, ports.1), (addresses.0, ports.0), tos.1);
+        prop_assert_eq!(seed.conversation(&there, KEY_BASE_MASK), seed.conversation(&back, KEY_BASE_MASK));
     }
 }

@@ -13,7 +13,7 @@ const TIME_NS: u64 = 1_760_000_000_123_456_789;
 
 fn main() -> Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for target in ["parse", "capture", "v5_decode"] {
+    for target in ["parse", "capture", "v5_decode", "decode"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     // libFuzzer prefers small inputs: the two jumbo packets stay out.
@@ -33,8 +33,60 @@ fn main() -> Result<()> {
     fs::write(corpus.join("capture/pcapng"), pcapng(&vectors[0].frame)?)?;
     let mut datagram = vec![0; 24 + 48];
     datagram[..4].copy_from_slice(&[0, 5, 0, 1]);
-    fs::write(corpus.join("v5_decode/one-record"), datagram)?;
+    fs::write(corpus.join("v5_decode/one-record"), &datagram)?;
+    for (name, messages) in exports(&datagram) {
+        let mut file = Vec::new();
+        for message in messages {
+            file.extend_from_slice(&u16::try_from(message.len())?.to_be_bytes());
+            file.extend_from_slice(&message);
+        }
+        fs::write(corpus.join("decode").join(name), file)?;
+    }
     Ok(())
+}
+
+/// Messages of every version, templates and options before their data.
+fn exports(v5: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let v1 = [&[0, 1, 0, 1][..], &[0; 12 + 48]].concat();
+    let v7 = [&[0, 7, 0, 1][..], &[0; 20 + 52]].concat();
+    let v9 = |sets: &[Vec<u8>]| [&[0, 9, 0, 2][..], &[0; 16], &sets.concat()].concat();
+    let ipfix = |sets: &[Vec<u8>]| {
+        let sets = sets.concat();
+        [&words(&[10, u16::try_from(sets.len() + 16).unwrap_or(0)])[..], &[0; 12], &sets].concat()
+    };
+    // Addresses, ports, counters, uptimes; an interface name of variable length; lists.
+    let flow = words(&[256, 8, 8, 4, 12, 4, 7, 2, 11, 2, 2, 4, 1, 4, 22, 4, 21, 4]);
+    let name = words(&[257, 3, 10, 4, 82, 0xffff, 0x8000 | 880, 1, 0, 6876]);
+    let lists = words(&[258, 3, 291, 0xffff, 292, 0xffff, 293, 0xffff]);
+    let sampling = words(&[300, 2, 1, 149, 4, 34, 4]);
+    let v9_options = words(&[301, 4, 8, 1, 4, 34, 4, 35, 1]);
+    let basic = [&[255, 0, 9, 3][..], &words(&[10, 2, 7, 8])].concat();
+    let sub = [&[31, 3][..], &words(&[256]), &[6; 28]].concat();
+    let several = [&[33, 3][..], &words(&[256, 32]), &[6; 28]].concat();
+    vec![
+        ("fixed", vec![v1, v5.to_vec(), v7]),
+        (
+            "v9",
+            vec![v9(&[set(0, &flow), set(1, &v9_options)]), v9(&[set(256, &[5; 56]), set(301, &[6; 12])])],
+        ),
+        (
+            "ipfix",
+            vec![
+                ipfix(&[set(2, &[flow.clone(), name].concat()), set(3, &sampling)]),
+                ipfix(&[set(256, &[5; 28]), set(257, b"\0\0\0\x01\x04eth0\x06"), set(300, &[7; 8])]),
+                ipfix(&[set(2, &words(&[256, 0, 2, 0]))]),
+            ],
+        ),
+        ("lists", vec![ipfix(&[set(2, &[flow, lists].concat()), set(258, &[basic, sub, several].concat())])]),
+    ]
+}
+
+fn words(words: &[u16]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+fn set(id: u16, body: &[u8]) -> Vec<u8> {
+    [&words(&[id, u16::try_from(body.len() + 4).unwrap_or(0)])[..], body].concat()
 }
 
 /// A section, an interface in nanoseconds, and one packet.

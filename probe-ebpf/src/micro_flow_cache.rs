@@ -15,7 +15,9 @@ use crate::{
     spill_ring,
 };
 
+const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 /// Counts a packet in its slot.
 ///
@@ -129,7 +131,7 @@ fn count(
 
 #[inline(always)]
 fn is_own_export(packet: &ParsedPacket) -> bool {
-    if packet.key.protocol() != UDP {
+    if !matches!(packet.key.protocol(), TCP | UDP | SCTP) {
         return false;
     }
     // SAFETY: only presence is asked; the value is not read.

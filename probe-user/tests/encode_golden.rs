@@ -91,7 +91,7 @@ const IPFIX_TEMPLATES: &str = r"
     000b0002                 # destinationTransportPort 11, 2
     00040001                 # protocolIdentifier 4, 1
     00050001                 # ipClassOfService 5, 1
-    00060002                 # tcpControlBits 6, 2
+    00060001                 # tcpControlBits 6, 1: the form that all collectors read
     00200002                 # icmpTypeCodeIPv4 32, 2
     000a0004                 # ingressInterface 10, 4
     000e0004                 # egressInterface 14, 4
@@ -110,7 +110,7 @@ const IPFIX_TEMPLATES: &str = r"
     000b0002                 # destinationTransportPort 11, 2
     00040001                 # protocolIdentifier 4, 1
     00050001                 # ipClassOfService 5, 1
-    00060002                 # tcpControlBits 6, 2
+    00060001                 # tcpControlBits 6, 1: the form that all collectors read
     008b0002                 # icmpTypeCodeIPv6 139, 2
     000a0004                 # ingressInterface 10, 4
     000e0004                 # egressInterface 14, 4
@@ -145,12 +145,12 @@ const IPFIX_TEMPLATES: &str = r"
     00030016                 # set 3: options templates, 22 octets
     010700030001             # options template 263, 3 fields, 1 of them scope
     000a0004                 # scope ingressInterface 10, 4
-    0052ffff                 # interfaceName 82, variable
-    0053ffff                 # interfaceDescription 83, variable
+    00520010                 # interfaceName 82, 16
+    00530040                 # interfaceDescription 83, 64
 ";
 
 const IPFIX_OPTIONS: &str = r"
-    000a0091                 # IPFIX, 145 octets
+    000a00d0                 # IPFIX, 208 octets
     6a18a500                 # export time
     00000000                 # sequence
     00000001                 # domain 1
@@ -172,25 +172,28 @@ const IPFIX_OPTIONS: &str = r"
     0000000000000003         # flow records not sent
     000000000000001e         # packets in them
     0000000000000bb8         # octets in them
-    01070019                 # set 263, 25 octets
+    01070058                 # set 263, 88 octets
     00000003                 # interface 3
-    0465746831               # eth1
-    0b6d6972726f7220706f7274 # mirror port
+    65746831000000000000000000000000 # eth1
+    6d6972726f7220706f72740000000000 # mirror port
+    00000000000000000000000000000000
+    00000000000000000000000000000000
+    00000000000000000000000000000000
 ";
 
 const IPFIX_DATA: &str = r"
-    000a00ed                 # IPFIX, 237 octets
+    000a00ea                 # IPFIX, 234 octets
     6a18a500                 # export time
     00000004                 # sequence
     00000001                 # domain 1
-    01000082                 # set 256, 130 octets
+    01000080                 # set 256, 128 octets
     c0000201                 # 192.0.2.1
     c6336407                 # 198.51.100.7
     9c40                     # port 40000
     01bb                     # port 443
     06                       # TCP
     b8                       # type of service
-    001b                     # FIN SYN PSH ACK
+    1b                       # FIN SYN PSH ACK
     0000                     # no ICMP
     00000003                 # from interface 3
     00000000                 # to an unknown one
@@ -206,7 +209,7 @@ const IPFIX_DATA: &str = r"
     0000                     # no port
     01                       # ICMP
     00                       # type of service
-    0000                     # no TCP
+    00                       # no TCP
     0800                     # type 8, code 0: echo request
     00000003                 # from interface 3
     00000000                 # to an unknown one
@@ -216,14 +219,14 @@ const IPFIX_DATA: &str = r"
     0000000000000fa0         # 4000 octets
     0000019e704439e0         # start
     0000019e70444de3         # end
-    0101005b                 # set 257, 91 octets
+    0101005a                 # set 257, 90 octets
     20010db8000000000000000000000001 # 2001:db8::1
     20010db8000000000000000000000002 # 2001:db8::2
     14e9                     # port 5353
     0035                     # port 53
     11                       # UDP
     00                       # traffic class
-    0000                     # no TCP
+    00                       # no TCP
     0000                     # no ICMP
     00000003                 # from interface 3
     00000000                 # to an unknown one

@@ -45,8 +45,8 @@ fn ipfix_options_tell_of_domain_ledger_sampling_and_interface() {
     let ledger = [(144, 1), (163, 1000), (164, 7), (165, 700), (166, 3), (167, 30), (168, 3000)];
     assert_eq!(of(&options, 261), ledger);
     assert_eq!(of(&options, 262), [(149, 1), (34, 1)]);
-    // Texts by their lengths: "eth1", "mirror port".
-    assert_eq!(of(&options, 263), [(10, 3), (82, 4), (83, 11)]);
+    // Texts by their lengths, which are fixed.
+    assert_eq!(of(&options, 263), [(10, 3), (82, 16), (83, 64)]);
 }
 
 #[test]
@@ -227,9 +227,9 @@ fn domains_and_engines_count_up_and_only_the_first_tells_the_ledger() {
 fn long_names_of_interfaces_are_cut_at_whole_characters() {
     let mut told = told();
     told.interfaces[0].description = "ü".repeat(200);
-    for (url, len) in [("ipfix://h", 254), ("v9://h", 64)] {
+    for url in ["ipfix://h", "v9://h"] {
         let options = first_options(url, &told);
-        assert_eq!(of(&options, 263)[2], (83, len));
+        assert_eq!(of(&options, 263)[2], (83, 64));
     }
     // The other decoder insists on UTF-8.
     let mut line = Line::new(&settings("ipfix://h", 1472), 0);
@@ -252,7 +252,8 @@ fn fields_have_the_names_of_iana() {
         messages[1].flows.iter().flat_map(|record| &record.fields).map(|(id, _)| id.1).collect();
     told.sort_unstable();
     told.dedup();
-    let mut ours: Vec<_> = names.split(", ").collect();
+    // A shorter form has the name of the longer one, and its length behind it.
+    let mut ours: Vec<_> = names.split(", ").filter(|name| !name.contains('/')).collect();
     let mut theirs: Vec<_> = told.iter().map(|id| rw.name(*id).unwrap()).collect();
     ours.sort_unstable();
     theirs.sort_unstable();

@@ -2,15 +2,15 @@
 //! Both directions of a conversation in one IPFIX record, as they stand on the wire (RFC 5103).
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod export_support;
+mod selection_support;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use export_support::{Bench, LOCALHOST, MS, UNIX, assert_conserved, conversations, record};
 use probe_user::export::{CollectorPolicy, ExporterOptions};
 use probe_user::flow::FlowRecord;
+use selection_support::{Bench, LOCALHOST, MS, UNIX, assert_conserved, conversations, record};
 
 /// Enterprise number of reverse elements (RFC 5103 section 6.1).
 const REVERSE: u32 = 29305;

@@ -2,7 +2,7 @@
 //! Records shared out among collectors on real sockets: each is offered to exactly those it is for.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod export_support;
+mod selection_support;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use export_support::{Bench, LOCALHOST, MS, assert_conserved, conversations, ends, not_selected, record};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorPolicy, CollectorUrl, Endpoint, ExporterOptions, NotSelected, Run, Sent, Sink, Tended, UdpSink,
     encode::Now,
 };
 use probe_user::flow::{FlowRecord, Timestamp};
+use selection_support::{Bench, LOCALHOST, MS, assert_conserved, conversations, ends, not_selected, record};
 
 /// A collector of ours, and what it wrote.
 struct Receiver {
@@ -41,12 +41,7 @@ impl Write for Shared {
 impl Receiver {
     fn new() -> Self {
         let out = Shared::default();
-        let options = CollectorOptions {
-            listen: LOCALHOST.into(),
-            format: OutputFormat::Json,
-            count: None,
-            idle_exit: None,
-        };
+        let options = CollectorOptions::udp(LOCALHOST.into(), OutputFormat::Json);
         Self { collector: Collector::bind(options, Box::new(out.clone())).unwrap(), out }
     }
 

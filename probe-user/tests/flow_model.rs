@@ -220,7 +220,8 @@ impl Model {
     fn active_end(&self, key: &FlowKey, first: u64) -> u64 {
         let active = nanoseconds(self.options.active);
         let share = u128::from(active / 100 * u64::from(self.options.spread.jitter));
-        let part = u64::try_from((share * u128::from(seed().hash(key, KEY_BASE_MASK) >> 32)) >> 32).unwrap();
+        let part =
+            u64::try_from((share * u128::from(seed().conversation(key, KEY_BASE_MASK))) >> 32).unwrap();
         if !self.options.spread.align {
             return first + active - part;
         }

@@ -21,6 +21,8 @@ pub enum CollectFormat {
     Json,
     /// Comma-separated values with a header line
     Csv,
+    /// Nothing: for a collector that only writes files
+    None,
 }
 
 /// What kind of files received records are written to.
@@ -47,7 +49,7 @@ fn parse_rotation(text: &str) -> Result<Duration, String> {
     probe collect --listen udp://127.0.0.1:9995 --format json      as JSON, on another port\n  \
     probe collect --format csv --idle-exit 5s > flows.csv          end 5 s after the last datagram\n  \
     probe collect --listen udp://0.0.0.0:2055 --listen tcp://0.0.0.0:4739 --options on\n  \
-    probe collect --write /var/lib/flows --rotate 5m --write-format parquet,ipfix\n  \
+    probe collect --write /var/lib/flows --rotate 5m --write-format parquet,ipfix --format none\n  \
     probe collect --read /var/lib/flows/flows-20261121T051500Z.ipfix\n  \
     probe collect --listen tls://0.0.0.0:4740 --tls-cert c.pem --tls-key k.pem --tls-ca exporters.pem\n\n\
     NetFlow v1, v5, v7, v9 and IPFIX are read. JSON names elements as IANA's registry does; a record that tells its \
@@ -87,7 +89,8 @@ pub struct CollectOptions {
     pub format: CollectFormat,
 
     /// Show options records as well (about samplers, interfaces, the exporter itself)
-    #[arg(long, value_name = "on|off", env = "PROBE_OPTIONS", default_value = "off", value_parser = parse_switch)]
+    #[arg(long, value_name = "on|off", env = "PROBE_OPTIONS", default_value = "off",
+          action = clap::ArgAction::Set, value_parser = parse_switch)]
     pub options: bool,
 
     /// End after this many flow records

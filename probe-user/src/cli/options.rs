@@ -15,7 +15,10 @@ use super::{
         serialize_switch,
     },
 };
-use crate::flow::{ExpiryOptions, MOST_JITTER, Sampling, Spread};
+use crate::{
+    export::CollectorUrl,
+    flow::{ExpiryOptions, MOST_JITTER, Sampling, Spread},
+};
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -104,10 +107,15 @@ impl FlowOptions {
         self.key.iter().fold(KEY_BASE_MASK, |mask, field| mask | field.mask())
     }
 
-    /// Whether flows keep details: where they are asked for and somebody reads them.
+    /// Whether flows keep details: where somebody reads them.
     #[must_use]
-    pub fn wants_details(&self, printed: Option<RecordFormat>) -> bool {
-        self.details && printed == Some(RecordFormat::Json)
+    pub fn wants_details<'a>(
+        &self,
+        printed: Option<RecordFormat>,
+        collectors: impl IntoIterator<Item = &'a CollectorUrl>,
+    ) -> bool {
+        let told = collectors.into_iter().any(|collector| collector.fields.needs_details());
+        told || self.details && printed == Some(RecordFormat::Json)
     }
 }
 

@@ -174,8 +174,8 @@ impl Intake {
         write!(out, "\nexporters {}", sequences.exporters())?;
         for (unit, name) in Unit::NAMES {
             // Of versions that nobody sent, nothing can be missing.
-            if unit == Unit::Flows || sequences.missed(unit) > 0 {
-                write!(out, ", {name} {}", sequences.missed(unit))?;
+            if unit == Unit::Flows || sequences.missed_of(unit) > 0 {
+                write!(out, ", {name} {}", sequences.missed_of(unit))?;
             }
         }
         write!(out, ", late datagrams {}, restarts {}", sequences.late, sequences.restarts)?;

@@ -68,8 +68,10 @@ pub enum Arrival {
 #[derive(Default, Debug)]
 pub struct SequenceTable {
     exporters: HashMap<SessionId, State>,
-    /// What never arrived, by [`Unit`].
-    missed: [u64; Unit::NAMES.len()],
+    /// What never arrived, in all units together: 0 when nothing is missing.
+    pub missed: u64,
+    /// The same by [`Unit`].
+    missed_of: [u64; Unit::NAMES.len()],
     /// Exporters that started anew.
     pub restarts: u64,
     /// Messages that were overtaken or came twice.
@@ -104,18 +106,20 @@ impl SequenceTable {
             (state.next, state.exported_ns) = (after, exported_ns);
             return Arrival::InOrder;
         };
-        let missed = &mut self.missed[unit as usize];
+        let missed_of = &mut self.missed_of[unit as usize];
         let ahead = sequence.wrapping_sub(next);
         let arrival = if ahead == 0 {
             Arrival::InOrder
         } else if ahead < 1 << 31 {
             state.missed += u64::from(ahead);
-            *missed += u64::from(ahead);
+            *missed_of += u64::from(ahead);
+            self.missed += u64::from(ahead);
             Arrival::Gap(ahead)
         } else if next.wrapping_sub(sequence) <= window && exported_ns <= state.exported_ns {
             let found = state.missed.min(count.unwrap_or(0).into());
             state.missed -= found;
-            *missed -= found;
+            *missed_of -= found;
+            self.missed -= found;
             self.late += 1;
             return Arrival::Late;
         } else {
@@ -129,8 +133,8 @@ impl SequenceTable {
 
     /// What never arrived of one unit.
     #[must_use]
-    pub fn missed(&self, unit: Unit) -> u64 {
-        self.missed[unit as usize]
+    pub fn missed_of(&self, unit: Unit) -> u64 {
+        self.missed_of[unit as usize]
     }
 
     /// Forgets a connection that has ended.
@@ -180,7 +184,7 @@ mod tests {
         assert_eq!(note(&mut table, 1, 0, 0, 6), Arrival::InOrder, "across the wrap of the sequence");
         assert_eq!(note(&mut table, 1, 0, 90, 7), Arrival::Gap(60));
         assert_eq!(note(&mut table, 2, 0, 37, 7), Arrival::InOrder);
-        assert_eq!((table.missed(Unit::Flows), table.exporters()), (60, 3));
+        assert_eq!((table.missed_of(Unit::Flows), table.exporters()), (60, 3));
     }
 
     #[test]
@@ -189,10 +193,10 @@ mod tests {
         note(&mut table, 1, 0, 0, 5);
         assert_eq!(note(&mut table, 1, 0, 60, 6), Arrival::Gap(30));
         assert_eq!(note(&mut table, 1, 0, 30, 6), Arrival::Late);
-        assert_eq!(table.missed(Unit::Flows), 0);
+        assert_eq!(table.missed_of(Unit::Flows), 0);
         assert_eq!(note(&mut table, 1, 0, 60, 6), Arrival::Late);
         assert_eq!(note(&mut table, 1, 0, 90, 8), Arrival::InOrder);
-        assert_eq!((table.missed(Unit::Flows), table.late, table.restarts), (0, 2, 0));
+        assert_eq!((table.missed_of(Unit::Flows), table.late, table.restarts), (0, 2, 0));
     }
 
     #[test]
@@ -201,7 +205,7 @@ mod tests {
         note(&mut table, 1, 0, 600, 5);
         assert_eq!(note(&mut table, 1, 0, 0, 9), Arrival::Restart);
         assert_eq!(note(&mut table, 1, 0, 30, 9), Arrival::InOrder);
-        assert_eq!((table.missed(Unit::Flows), table.restarts), (0, 1));
+        assert_eq!((table.missed_of(Unit::Flows), table.restarts), (0, 1));
     }
 
     #[test]
@@ -217,7 +221,7 @@ mod tests {
         );
         assert_eq!(ipfix(20, 1), Arrival::Gap(10));
         assert_eq!(
-            Unit::NAMES.map(|(unit, _)| table.missed(unit)),
+            Unit::NAMES.map(|(unit, _)| table.missed_of(unit)),
             [0, 1, 10],
             "one of the two messages came late"
         );

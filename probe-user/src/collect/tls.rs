@@ -46,13 +46,17 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, Strin
             builder.with_client_cert_verifier(verifier)
         }
     };
-    builder.with_single_cert(chain, key).map(Arc::new).map_err(|error| {
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
         format!(
             "the certificate in {} and the key in {} cannot be used: {error}; they must belong together",
             files.certificates.display(),
             files.key.display()
         )
-    })
+    })?;
+    // Exporters only send. Tickets that one has not read when it closes its socket make its kernel reset the
+    // connection (RFC 1122 section 4.2.2.13), and what was still on its way is lost.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -40,6 +40,7 @@ pub fn collect(options: &CollectOptions) -> Result<(), ProbeError> {
         CollectFormat::Text => OutputFormat::Text,
         CollectFormat::Json => OutputFormat::Json,
         CollectFormat::Csv => OutputFormat::Csv,
+        CollectFormat::None => OutputFormat::None,
     };
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificates), Some(key)) => Some(TlsFiles {

@@ -92,18 +92,22 @@ impl Session {
         let has_collectors = !collectors.is_empty();
         let metering = Arc::new(Mutex::new(MeteringStatistics::default()));
         let printed = options.output.print.format(!has_collectors);
+        let details = options.flow.wants_details(printed, collectors.iter().map(|(url, _)| url));
         let printer = printed.map(runtime::printer);
         let exporter_options = ExporterOptions {
             engine_type: options.export.engine_type,
             engine_id: options.export.engine_id,
             domain: options.export.domain,
+            // Packets of a file came over no interface. Its domain is there from the start: what headers and
+            // options tell of sampling goes before the first record, however short the file is.
+            interfaces: vec![0],
             lossless: true,
             told: told(&options.flow, &metering),
             policy: options.export.collector_policy.into(),
             seed: runtime::random_seed()?,
             ..ExporterOptions::default()
         };
-        let table = open_table(&options.flow, options.flow.wants_details(printed))?;
+        let table = open_table(&options.flow, details)?;
         let sampling = options.flow.sampling;
         let random = runtime::random_seed()?.multiplier;
         let sampler = Sampler::new(sampling.packets(), sampling.flow_interval().into(), random);

@@ -252,6 +252,10 @@ impl Exporter {
         let now = Now { unix_ns: now_unix_ns, at: now };
         self.tend(now);
         let mut progress = Progress::default();
+        if urgency == Urgency::Pressure {
+            // What was held back leaves before more is put over it.
+            progress.sent += self.send(urgency, now);
+        }
         for _ in 0..ROUNDS {
             let popped = self.pop(self.room(urgency), now);
             let released = self.release(urgency, now, false);
@@ -343,7 +347,7 @@ impl Exporter {
 
     /// Records, at most a batch, that a stream may encode now: as many as its quickest collector has room for,
     /// or every one if nothing may be lost. Under pressure a collector that lags behind loses messages
-    /// instead, and one that is not there holds up nobody.
+    /// instead, and one that takes nothing, or is not there, never holds up the others.
     fn room_of(&self, index: usize, urgency: Urgency) -> usize {
         if urgency == Urgency::Pressure {
             return BATCH;
@@ -354,7 +358,10 @@ impl Exporter {
         let octets = if self.options.lossless {
             senders.map(|sender| sender.room(ring)).min()
         } else {
-            senders.filter(|sender| sender.sink.is_connected()).map(|sender| sender.room(ring)).max()
+            let some_move = self.senders.iter().any(Sender::moves);
+            let counts =
+                |sender: &&Sender| if some_move { sender.moves() } else { sender.sink.is_connected() };
+            senders.filter(counts).map(|sender| sender.room(ring)).max()
         };
         let Some(octets) = octets.and_then(|octets| usize::try_from(octets).ok()) else { return BATCH };
         let message = stream.settings().encoder.largest_message().max(1);
@@ -458,5 +465,21 @@ impl Exporter {
             printer.flush();
         }
         Progress { done: queued == 0 && waiting == 0, ..progress }
+    }
+}
+
+/// A batch of ordinary records fits.
+const _: () = assert!(MIN_RING > BATCH * MAX_RECORD / 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_streams_of_64_collectors_share_one_budget() {
+        let options = ExporterOptions::default();
+        assert_eq!(options.ring_of_stream(1), MAX_RING);
+        assert_eq!(options.ring_of_stream(64) * 64, RING_OCTETS);
+        assert_eq!(options.ring_of_stream(10_000), MIN_RING);
     }
 }

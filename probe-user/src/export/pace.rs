@@ -25,6 +25,8 @@ pub enum Rate {
     Auto,
     /// Datagrams a second.
     Fixed(u32),
+    /// As fast as they are taken: connections and files hold back by themselves.
+    Free,
 }
 
 /// What else weighs.
@@ -60,7 +62,7 @@ impl Pacer {
     /// Whether the rate was asked for.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
-        self.rate != Rate::Auto
+        matches!(self.rate, Rate::Fixed(_))
     }
 
     /// How many datagrams may leave now; `backlog` is how many wait, here or before the encoder.
@@ -68,6 +70,7 @@ impl Pacer {
         let elapsed = self.refilled.map_or(Duration::ZERO, |before| now.since(before));
         self.refilled = Some(now);
         let (mut per_second, depth) = match self.rate {
+            Rate::Free => return u64::MAX,
             Rate::Fixed(per_second) => (u64::from(per_second), u64::from(per_second) / FIXED_DEPTH),
             Rate::Auto => {
                 if urgency == Urgency::Pressure {

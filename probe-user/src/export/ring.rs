@@ -19,8 +19,10 @@ const MIN_CELLS: usize = 64;
 
 #[derive(Clone, Copy, Default)]
 struct Cell {
-    /// Octets written before this message, waste included: its place is the remainder by the capacity.
+    /// Octets written before this message, waste included.
     at: u64,
+    /// The remainder of that by the capacity, where it lies. Kept, because a division for each message shows.
+    place: usize,
     /// Records in all messages before this one.
     records_before: u64,
     len: usize,
@@ -31,12 +33,14 @@ pub struct DatagramRing {
     octets: Vec<u8>,
     /// Largest message that is to be expected.
     largest: usize,
+    /// A power of two of them.
     cells: Vec<Cell>,
     /// Position of the oldest message, and of the next one.
     oldest: u64,
     next: u64,
     /// Where the next message begins, if it fits before the end.
     at: u64,
+    place: usize,
     records: u64,
 }
 
@@ -84,14 +88,14 @@ impl DatagramRing {
     pub fn with_octets(octets: usize, largest: usize) -> Self {
         let largest = largest.max(1);
         let octets = octets.max(largest);
-        let cells = (octets / (largest / SHORT).max(1)).max(MIN_CELLS);
         Self {
             octets: vec![0; octets],
             largest,
-            cells: vec![Cell::default(); cells],
+            cells: vec![Cell::default(); cells(octets, largest)],
             oldest: 0,
             next: 0,
             at: 0,
+            place: 0,
             records: 0,
         }
     }
@@ -99,7 +103,7 @@ impl DatagramRing {
     /// Memory that a ring of `octets` takes, its cells included.
     #[must_use]
     pub fn memory_octets(octets: usize, largest: usize) -> usize {
-        octets + octets / (largest / SHORT).max(1) * size_of::<Cell>()
+        octets + cells(octets, largest) * size_of::<Cell>()
     }
 
     /// Octets of messages that it holds.
@@ -108,24 +112,24 @@ impl DatagramRing {
         self.octets.len() as u64
     }
 
-    fn cell(&self, position: u64) -> &Cell {
-        &self.cells[usize::try_from(position % self.cells.len() as u64).unwrap_or(0)]
+    #[inline]
+    fn index(&self, position: u64) -> usize {
+        usize::try_from(position & (self.cells.len() as u64 - 1)).unwrap_or(0)
     }
 
-    fn place(&self, at: u64) -> usize {
-        // A remainder of a `usize` is one.
-        usize::try_from(at % self.capacity()).unwrap_or(0)
+    #[inline]
+    fn cell(&self, position: u64) -> &Cell {
+        &self.cells[self.index(position)]
     }
 
     /// Appends a message of `records` records, over the oldest ones where the ring is full. What a message
     /// has beyond the ring's capacity is cut.
     pub fn push(&mut self, datagram: &[u8], records: u64) {
         let len = datagram.len().min(self.octets.len());
-        let mut place = self.place(self.at);
-        let before_end = self.octets.len() - place;
+        let before_end = self.octets.len() - self.place;
         if len > before_end {
             self.at += before_end as u64;
-            place = 0;
+            self.place = 0;
         }
         let end = self.at + len as u64;
         while self.oldest < self.next
@@ -134,10 +138,11 @@ impl DatagramRing {
         {
             self.oldest += 1;
         }
-        self.octets[place..place + len].copy_from_slice(&datagram[..len]);
-        let index = usize::try_from(self.next % self.cells.len() as u64).unwrap_or(0);
-        self.cells[index] = Cell { at: self.at, records_before: self.records, len };
+        self.octets[self.place..self.place + len].copy_from_slice(&datagram[..len]);
+        let index = self.index(self.next);
+        self.cells[index] = Cell { at: self.at, place: self.place, records_before: self.records, len };
         self.at = end;
+        self.place += len;
         self.next += 1;
         self.records += records;
     }
@@ -194,7 +199,7 @@ impl DatagramRing {
             return None;
         }
         let first = *self.cell(cursor.position);
-        let start = self.place(first.at);
+        let start = first.place;
         let (mut datagrams, mut len) = (1, first.len);
         while (datagrams as u64) < limit {
             let next = self.cell(cursor.position + datagrams as u64);
@@ -212,6 +217,12 @@ impl DatagramRing {
         let octets = self.octets.get(start..start + len)?;
         Some(Run { octets, segment: first.len, datagrams })
     }
+}
+
+/// Cells of a ring: a power of two, and no more than the short messages that it has room for.
+fn cells(octets: usize, largest: usize) -> usize {
+    let short = octets / (largest.max(1) / SHORT).max(1);
+    1 << short.max(MIN_CELLS).ilog2()
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub(super) struct Sender {
     /// In the order they were taken; bounded by what the sink takes.
     flying: VecDeque<Flying>,
     records_flying: u64,
+    /// The way there took no more when it was last given something.
+    blocked: bool,
     complaint: Throttle,
     trouble_complaint: Throttle,
     drop_complaint: Throttle,
@@ -41,17 +43,25 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(collector: &CollectorUrl, stream: usize, sink: Box<dyn Sink>) -> Self {
+        let unless_given = if collector.transport.has_sessions() { Rate::Free } else { Rate::Auto };
+        let rate = collector.pps.map_or(unless_given, Rate::Fixed);
         Self {
             stream,
             sink,
-            pacer: Pacer::new(collector.pps.map_or(Rate::Auto, Rate::Fixed)),
+            pacer: Pacer::new(rate),
             cursor: Cursor::default(),
             flying: VecDeque::new(),
             records_flying: 0,
+            blocked: false,
             complaint: Throttle::new(COMPLAIN_EVERY),
             trouble_complaint: Throttle::new(COMPLAIN_EVERY),
             drop_complaint: Throttle::new(COMPLAIN_EVERY),
         }
+    }
+
+    /// Whether it is there and takes what it is given, so that waiting for it is worth while.
+    pub(super) fn moves(&self) -> bool {
+        self.sink.is_connected() && !self.blocked
     }
 
     /// Octets that can be encoded before something is overwritten that this collector has not got.
@@ -85,11 +95,12 @@ impl Sender {
             let held_back = self.trouble_complaint.admit(now.at);
             if held_back.is_some() || lost > 0 {
                 tracing::warn!(
-                    "{}: {} ({}); {lost} records lost with it, {} more troubles since the last report",
+                    reason = trouble.reason.name(),
+                    lost_records = lost,
+                    held_back = held_back.unwrap_or(0),
+                    "{}: {}",
                     stats.url,
                     trouble.what,
-                    trouble.reason.name(),
-                    held_back.unwrap_or(0),
                 );
             }
         }
@@ -137,7 +148,8 @@ impl Sender {
                     );
                 }
             }
-            if sent.fate == Fate::Busy {
+            self.blocked = sent.fate == Fate::Busy;
+            if self.blocked {
                 break;
             }
         }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use probe_common::HashSeed;
+
 use super::{
     live_flow::{Flow, Seen},
     record::EndReason,
@@ -42,6 +44,9 @@ pub(super) struct Expiry {
     active: ActiveTimer,
     /// FIN and RST, or nothing.
     end_flags: u16,
+    /// Of the hash that spreads active timeouts.
+    seed: HashSeed,
+    key_mask: u64,
 }
 
 /// The first instant at which a flow is over if nothing more is seen of it, and why.
@@ -52,7 +57,7 @@ pub(super) struct Deadline {
 }
 
 impl Expiry {
-    pub(super) fn new(options: ExpiryOptions) -> Self {
+    pub(super) fn new(options: ExpiryOptions, seed: HashSeed, key_mask: u64) -> Self {
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self {
             options,
@@ -60,6 +65,8 @@ impl Expiry {
             linger_ns: nanoseconds(options.idle.min(TCP_LINGER)),
             active: ActiveTimer::new(options.active, options.spread),
             end_flags: if options.tcp_end { FIN | RST } else { 0 },
+            seed,
+            key_mask,
         }
     }
 
@@ -86,32 +93,33 @@ impl Expiry {
         Deadline { at: Timestamp(flow.last.0.saturating_add(quiet_ns).saturating_add(1)), reason }
     }
 
-    /// When the flow is over. Active means as long as the timeout, less what the spread takes; `hash` is that
-    /// of the key, asked for only where it matters.
+    /// When the flow is over. Active means as long as the timeout, less what the spread takes, by the hash of
+    /// the conversation: both directions have the same, so that their records can be paired. It is worked
+    /// out only where it matters.
     #[inline(always)]
-    pub(super) fn deadline(&self, flow: &Flow, hash: impl FnOnce() -> u32) -> Deadline {
+    pub(super) fn deadline(&self, flow: &Flow) -> Deadline {
         let quiet = self.quiet(flow);
         if quiet.at <= self.active.soonest(flow.first) {
             return quiet;
         }
-        let active = self.active.deadline(flow.first, hash());
+        let active = self.active.deadline(flow.first, self.seed.conversation(&flow.key(), self.key_mask));
         if quiet.at <= active { quiet } else { Deadline { at: active, reason: EndReason::Active } }
     }
 
     /// Why the flow is over at `now`, if it is.
     #[inline(always)]
-    fn reason_at(&self, flow: &Flow, now: Timestamp, hash: u32) -> Option<EndReason> {
+    fn reason_at(&self, flow: &Flow, now: Timestamp) -> Option<EndReason> {
         if now < self.quiet(flow).at.min(self.active.soonest(flow.first)) {
             return None;
         }
-        let deadline = self.deadline(flow, || hash);
+        let deadline = self.deadline(flow);
         (now >= deadline.at).then_some(deadline.reason)
     }
 
     /// Why what was seen does not belong to the flow of its key but begins a new one.
     #[inline(always)]
-    pub(super) fn reason_before(&self, flow: &Flow, seen: &Seen, hash: u32) -> Option<EndReason> {
-        self.reason_at(flow, seen.first, hash).or_else(|| {
+    pub(super) fn reason_before(&self, flow: &Flow, seen: &Seen) -> Option<EndReason> {
+        self.reason_at(flow, seen.first).or_else(|| {
             // The ports are used again for a new connection.
             let reopened = seen.tcp_flags & SYN != 0 && seen.first > flow.last && self.has_ended(flow);
             reopened.then_some(EndReason::End)

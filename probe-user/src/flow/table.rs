@@ -135,7 +135,7 @@ impl FlowTable {
             slab: Slab::new(capacity, residence).map_err(refused)?,
             details: Details::new(capacity, details, residence).map_err(refused)?,
             wheel: Wheel::new(capacity, start, residence).map_err(refused)?,
-            expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end, spread }),
+            expiry: Expiry::new(ExpiryOptions { idle, active, tcp_end, spread }, seed, key_mask),
             key_mask,
             seed,
             capacity,
@@ -191,7 +191,7 @@ impl FlowTable {
     /// Changes them. Live flows follow the new ones from the next step of the timer on.
     pub fn set_options(&mut self, options: ExpiryOptions) {
         if options != self.expiry.options {
-            self.expiry = Expiry::new(options);
+            self.expiry = Expiry::new(options, self.seed, self.key_mask);
             self.wheel.look_at_all();
         }
     }
@@ -244,7 +244,7 @@ impl FlowTable {
             let ids = &ids[..taken];
             let tags = self.fetch(ids);
             for (&id, &tag) in ids.iter().zip(&tags) {
-                let deadline = self.expiry.deadline(&self.slab[id], || tag);
+                let deadline = self.expiry.deadline(&self.slab[id]);
                 if moment.now >= deadline.at {
                     self.export(id, tag, deadline.reason, moment, out);
                 } else {
@@ -350,8 +350,8 @@ impl FlowTable {
             }
         };
         let flow = &mut self.slab[id];
-        if let Some(reason) = self.expiry.reason_before(flow, &seen, tag) {
-            self.restart((id, tag), &key, &seen, reason, moment, out);
+        if let Some(reason) = self.expiry.reason_before(flow, &seen) {
+            self.restart(id, &key, &seen, reason, moment, out);
             return self.details.begin(id, item.detail());
         }
         let had_ended = self.expiry.has_ended(flow);
@@ -362,13 +362,13 @@ impl FlowTable {
         }
         // Packets only put a deadline off, which the wheel finds out in time; these bring it nearer.
         if starts_earlier || self.expiry.has_ended(flow) != had_ended {
-            self.rearm(id, tag);
+            self.rearm(id);
         }
     }
 
     #[cold]
-    fn rearm(&mut self, id: FlowId, tag: u32) {
-        let deadline = self.expiry.deadline(&self.slab[id], || tag);
+    fn rearm(&mut self, id: FlowId) {
+        let deadline = self.expiry.deadline(&self.slab[id]);
         self.wheel.disarm(id);
         self.wheel.arm(id, deadline.at);
     }
@@ -390,7 +390,7 @@ impl FlowTable {
         if let Some(id) = place {
             self.index.insert(tag, id);
             self.details.begin(id, detail);
-            self.wheel.arm(id, self.expiry.deadline(&flow, || tag).at);
+            self.wheel.arm(id, self.expiry.deadline(&flow).at);
             self.created += 1;
         }
     }
@@ -399,7 +399,7 @@ impl FlowTable {
     #[cold]
     fn restart(
         &mut self,
-        (id, tag): (FlowId, u32),
+        id: FlowId,
         key: &FlowKey,
         seen: &Seen,
         reason: EndReason,
@@ -409,7 +409,7 @@ impl FlowTable {
         self.note_export(id, reason, moment, out);
         self.slab[id] = Flow::new(key, seen);
         self.created += 1;
-        self.rearm(id, tag);
+        self.rearm(id);
     }
 
     /// Exports the flow that has been quiet for longest, as far as the wheel knows: to a step of it
@@ -420,7 +420,7 @@ impl FlowTable {
         let (mut rearms, mut passes) = (0, 0);
         while let Some((step, id)) = self.wheel.earliest() {
             let flow = &self.slab[id];
-            let deadline = self.expiry.deadline(flow, || self.tag(&flow.key()));
+            let deadline = self.expiry.deadline(flow);
             if oldest.is_none_or(|(last, _)| flow.last < last) {
                 oldest = Some((flow.last, id));
             }

@@ -134,7 +134,7 @@ impl Probe {
         let interfaces = Interfaces::find(&options.interface)?;
         let collectors = collectors(&options.export.collector)?;
         let print = options.output.print.format(collectors.is_empty());
-        let details = options.flow.wants_details(print);
+        let details = options.flow.wants_details(print, collectors.iter().map(|(url, _)| url));
         let plan = Plan::new(&options, collectors.len().max(1), details)?;
         let prints_only = collectors.is_empty() && print.is_some();
 

@@ -12,9 +12,10 @@ use crate::element::{ElementId, Value};
 const MILLISECOND: u64 = 1_000_000;
 const ICMP: u8 = 1;
 
-/// Cisco's NetFlow v1: 24 records of 52 octets, no sequence, no AS.
+/// Cisco's NetFlow v1: 24 records of 48 octets (as softflowd sends and nfdump and Wireshark read them), no
+/// sequence, no AS.
 pub(super) fn decode_v1(datagram: &[u8]) -> Result<(Header, impl Iterator<Item = Record>), Malformed> {
-    let (head, records) = split::<16, 52>(datagram, 1, 24)?;
+    let (head, records) = split::<16, 48>(datagram, 1, 24)?;
     let header = clock(head)?;
     Ok((
         header,

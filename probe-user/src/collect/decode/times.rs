@@ -64,12 +64,15 @@ pub(super) fn complete(elements: &mut Vec<(ElementId, Value)>, exported_ns: u64,
     }
 }
 
-/// Unix time of an uptime that may have wrapped: the last one that is not after the export. Milliseconds.
+/// Unix time of an uptime that may have wrapped: the last one that is not after the export. A flow that began
+/// before its exporter did has wrapped below zero. Milliseconds.
 fn since_init(init_ms: u64, uptime_ms: u32, exported_ms: u64) -> u64 {
     let first = init_ms.saturating_add(uptime_ms.into());
     let latest = exported_ms.saturating_add(MAX_AHEAD_MS.into());
-    let wraps = latest.saturating_sub(first) >> 32;
-    first.saturating_add(wraps << 32)
+    if first > latest {
+        return first.saturating_sub(1 << 32);
+    }
+    first.saturating_add((latest - first) >> 32 << 32)
 }
 
 #[cfg(test)]
@@ -117,5 +120,11 @@ mod tests {
         assert_eq!(completed(&in_record, Boot::Init(None)), (ago(4000), ago(1000)));
         let wraps = init - 3 * (1 << 32) * MILLISECOND;
         assert_eq!(completed(&uptimes, Boot::Init(Some(wraps))), (ago(4000), ago(1000)), "wrapped");
+        let below = [(22, Value::Unsigned(u64::from(u32::MAX) - 9_999)), (21, Value::Unsigned(1000))];
+        assert_eq!(
+            completed(&below, Boot::Init(Some(init))),
+            (ago(15_000), ago(4000)),
+            "began before the start"
+        );
     }
 }

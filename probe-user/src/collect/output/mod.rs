@@ -22,13 +22,15 @@ pub enum OutputFormat {
     Json,
     /// Comma-separated, IANA names in the first row.
     Csv,
+    /// Not at all.
+    None,
 }
 
 /// Writes what stands before the first record, if anything does.
 pub(super) fn write_header(out: &mut impl Write, format: OutputFormat) -> io::Result<()> {
     match format {
         OutputFormat::Text => TextFlow::write_header(out),
-        OutputFormat::Json => Ok(()),
+        OutputFormat::Json | OutputFormat::None => Ok(()),
         OutputFormat::Csv => csv::write_header(out),
     }
 }
@@ -42,6 +44,6 @@ pub(super) fn write_record(out: &mut impl Write, format: OutputFormat, record: &
             out.write_all(b"\n")
         }
         OutputFormat::Csv if record.kind == RecordKind::Flow => csv::write(out, record),
-        OutputFormat::Csv => Ok(()),
+        OutputFormat::Csv | OutputFormat::None => Ok(()),
     }
 }

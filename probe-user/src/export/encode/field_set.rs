@@ -74,9 +74,23 @@ impl FieldSet {
         FIELDS.iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, field)| field)
     }
 
-    /// Those that flows of an IP version have.
+    /// Those that flows of an IP version have, each once: in its longest form.
     pub(super) fn of_version(self, version: IpVersion) -> impl Iterator<Item = &'static Field> {
-        self.fields().filter(move |field| field.version.is_none_or(|only| only == version))
+        let longer =
+            move |field: &Field| self.fields().any(|other| other.id == field.id && other.len > field.len);
+        self.fields().filter(move |field| field.version.is_none_or(|only| only == version) && !longer(field))
+    }
+
+    /// Without what is named so; a field's name stands for its shorter form too, where that is what is there.
+    fn without_named(self, name: &str) -> Option<Self> {
+        let named = Self::named(name)?;
+        if self.0 & named.0 != 0 {
+            return Some(self.without(named));
+        }
+        let shorter = |field: &Field| {
+            field.name.split_once('/').is_some_and(|(long, _)| long.eq_ignore_ascii_case(name))
+        };
+        Some(self.without(Self::of(shorter)))
     }
 
     fn count(self) -> u32 {
@@ -94,10 +108,12 @@ impl FromStr for FieldSet {
     fn from_str(text: &str) -> Result<Self, FieldSetError> {
         let mut set = if text.trim_start().starts_with('-') { Self::default() } else { Self(0) };
         for item in text.split(',').map(str::trim) {
-            let name = item.strip_prefix('-');
-            let named = Self::named(name.unwrap_or(item))
-                .ok_or_else(|| FieldSetError::Unknown(name.unwrap_or(item).to_owned()))?;
-            set = if name.is_some() { set.without(named) } else { Self(set.0 | named.0) };
+            let next = match item.strip_prefix('-') {
+                Some(name) => set.without_named(name),
+                None => Self::named(item).map(|named| Self(set.0 | named.0)),
+            };
+            let name = item.strip_prefix('-').unwrap_or(item);
+            set = next.ok_or_else(|| FieldSetError::Unknown(name.to_owned()))?;
         }
         for (version, name) in [(IpVersion::V4, "IPv4"), (IpVersion::V6, "IPv6")] {
             if set.of_version(version).map(|field| field.v9.1).sum::<u16>() < MIN_RECORD {
@@ -154,6 +170,15 @@ mod tests {
         let v5 = [8, 12, 7, 11, 4, 5, 6, 10, 14, 2, 1, 152, 153, 15, 16, 17, 9, 13];
         assert_eq!(ids("v5", IpVersion::V4), v5);
         assert_eq!(ids("-tcpControlBits,minimumTTL", IpVersion::V4).len(), default.len());
+        let flags = |text: &str| {
+            let set: FieldSet = text.parse().unwrap();
+            set.of_version(IpVersion::V4)
+                .filter(|field| field.id == 6)
+                .map(|field| field.len)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((flags("default"), flags("v5"), flags("l2")), (vec![1], vec![1], vec![2]));
+        assert_eq!((flags("default,tcpControlBits"), flags("full,tcpControlBits/1")), (vec![2], vec![2]));
     }
 
     #[test]
@@ -177,7 +202,9 @@ mod tests {
             ("default", "default"),
             ("Minimal", "minimal"),
             ("-vlanId", "default,-vlanId"),
-            ("default, sourcemacaddress , -tcpControlBits", "default,sourceMacAddress,-tcpControlBits"),
+            ("default, sourcemacaddress , -tcpControlBits", "default,sourceMacAddress,-tcpControlBits/1"),
+            ("default,tcpControlBits", "default,tcpControlBits"),
+            ("l2,-tcpControlBits,tcpControlBits/1", "l2,tcpControlBits/1,-tcpControlBits"),
             ("minimal,default", "default"),
             ("full,-full,packetDeltaCount", "packetDeltaCount"),
         ] {

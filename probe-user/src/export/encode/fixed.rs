@@ -296,8 +296,10 @@ impl<L: Layout> Encoder for Fixed<L> {
         if self.told == Some(told) {
             return;
         }
-        // What was metered before was sampled as before.
-        self.seal(now, out);
+        if self.told.is_some() {
+            // What was metered before was sampled as before.
+            self.seal(now, out);
+        }
         self.told = Some(told);
         let (field, cut) = told.v5_field(self.mode_bits);
         self.encoder.facts.sampling = field;

@@ -20,7 +20,7 @@
 
 use super::{
     sampling::SamplingTold,
-    template::{Dialect, Spec, VARIABLE, options_template, set},
+    template::{Dialect, Spec, options_template, set},
     told::{InterfaceName, Told},
 };
 use crate::{export::url::SamplingOptions, flow::Sampling};
@@ -34,11 +34,10 @@ const SAMPLING_PROBABILITY: u16 = 265;
 
 /// There is one exporting process, and one selector.
 const ONE: u8 = 1;
-/// Fields of version 9 have a fixed length. Names of interfaces end before 16 octets (IFNAMSIZ).
-const V9_NAME: u16 = 16;
-const V9_DESCRIPTION: u16 = 64;
-/// Longest text behind a length of one octet (RFC 7011 section 7).
-const MAX_TEXT: usize = 254;
+/// Texts have a fixed length, in IPFIX too: of a variable one pmacct 1.7.7 takes the octets for more records,
+/// and misses those ever after; nfcapd 1.7.1 refuses it. Names of interfaces end before 16 octets (IFNAMSIZ).
+const NAME: u16 = 16;
+const DESCRIPTION: u16 = 64;
 
 /// selectorAlgorithm (304), RFC 5477 section 8.2.
 const SYSTEMATIC_COUNT: u16 = 1;
@@ -80,7 +79,6 @@ impl Options {
 
     /// The templates, as sets.
     pub(super) fn templates(self) -> Vec<Vec<u8>> {
-        let v9 = self.dialect == Dialect::V9;
         let options = |id, scope, fields: &[Spec]| options_template(self.dialect, id, scope, fields);
         let domain = [spec(41, 8), spec(42, 8), spec(40, 8), spec(36, 2), spec(37, 2)];
         let mut sets = vec![options(DOMAIN, self.domain_scope(), &domain)];
@@ -106,8 +104,7 @@ impl Options {
                 sets.push(options(SAMPLING_PROBABILITY, selector, &[spec(304, 2), spec(311, 8)]));
             }
         }
-        let (name, description) = if v9 { (V9_NAME, V9_DESCRIPTION) } else { (VARIABLE, VARIABLE) };
-        sets.push(options(INTERFACE, self.scope(10, 2), &[spec(82, name), spec(83, description)]));
+        sets.push(options(INTERFACE, self.scope(10, 2), &[spec(82, NAME), spec(83, DESCRIPTION)]));
         sets
     }
 
@@ -179,20 +176,13 @@ impl Options {
 
     /// What an interface is called; `number` is what stands for it in records.
     pub(super) fn interface(self, number: u32, interface: &InterfaceName) -> Vec<u8> {
-        let text = |text: &str, v9: u16| match self.dialect {
-            Dialect::V9 => {
-                let mut octets = head(text, v9.into()).as_bytes().to_vec();
-                octets.resize(v9.into(), 0);
-                octets
-            }
-            Dialect::Ipfix => {
-                let octets = head(text, MAX_TEXT).as_bytes();
-                let len = u8::try_from(octets.len()).unwrap_or(0);
-                [&[len], octets].concat()
-            }
+        let text = |text: &str, len: u16| {
+            let mut octets = head(text, len.into()).as_bytes().to_vec();
+            octets.resize(len.into(), 0);
+            octets
         };
-        let name = text(&interface.name, V9_NAME);
-        let description = text(&interface.description, V9_DESCRIPTION);
+        let name = text(&interface.name, NAME);
+        let description = text(&interface.description, DESCRIPTION);
         self.set(INTERFACE, &[&number.to_be_bytes(), &name, &description])
     }
 }

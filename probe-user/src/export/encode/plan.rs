@@ -72,7 +72,8 @@ impl Plan {
                 biflow == Biflow::Full && fields.of_version(version).any(|field| field.id == *id)
             });
             for id in REVERSE_COUNTERS.into_iter().chain(more) {
-                for field in FIELDS.iter().filter(|field| field.id == id) {
+                // In the form that it has in the forward direction.
+                if let Some(field) = fields.of_version(version).chain(&FIELDS).find(|field| field.id == id) {
                     let spec = Spec { enterprise: ElementId::REVERSE, ..spec(dialect, field) };
                     add(field.place, 1, spec);
                 }
@@ -143,8 +144,8 @@ mod tests {
     #[test]
     fn few_pieces_make_a_default_record() {
         for (dialect, version, octets, pieces) in [
-            (Dialect::Ipfix, IpVersion::V4, 63, 2),
-            (Dialect::Ipfix, IpVersion::V6, 87, 1),
+            (Dialect::Ipfix, IpVersion::V4, 62, 3),
+            (Dialect::Ipfix, IpVersion::V6, 86, 2),
             (Dialect::V9, IpVersion::V4, 54, 5),
             (Dialect::V9, IpVersion::V6, 78, 4),
         ] {

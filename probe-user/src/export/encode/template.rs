@@ -10,8 +10,6 @@
 
 /// Octets of a set's header.
 pub(super) const SET_HEADER: usize = 4;
-/// Length of a field that says its length itself (RFC 7011 section 7).
-pub(super) const VARIABLE: u16 = u16::MAX;
 
 const ENTERPRISE_BIT: u16 = 1 << 15;
 

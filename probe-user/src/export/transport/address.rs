@@ -143,8 +143,7 @@ impl Address {
             )),
         };
         self.answer = None;
-        self.plan(&news, now);
-        news
+        self.plan(news, now)
     }
 
     fn ask_when_due(&mut self, now: Timestamp) -> News {
@@ -152,8 +151,7 @@ impl Address {
             // The look-up was at the start, when the time was not known.
             let news = self.failed_at_start.clone().map_or(News::None, News::Failed);
             self.asked = Some(now);
-            self.plan(&news, now);
-            return news;
+            return self.plan(news, now);
         };
         if now >= due {
             self.asked = Some(now);
@@ -162,12 +160,24 @@ impl Address {
         News::None
     }
 
-    fn plan(&mut self, news: &News, now: Timestamp) {
+    /// Plans the next look-up, and says when it is.
+    fn plan(&mut self, news: News, now: Timestamp) -> News {
         let failed = matches!(news, News::Failed(_)) || self.peers.is_empty();
         if !failed {
             self.backoff.reset();
         }
-        self.due = Some(now + if failed { self.backoff.wait() } else { AGAIN });
+        let wait = if failed { self.backoff.wait() } else { AGAIN };
+        self.due = Some(now + wait);
+        match news {
+            News::Failed(why) => {
+                let kept = if self.peers.is_empty() { "" } else { "the former address is kept, and " };
+                News::Failed(format!(
+                    "{why}; {kept}it is looked up again in {:.0} s",
+                    wait.as_secs_f32().ceil()
+                ))
+            }
+            other => other,
+        }
     }
 
     fn ask(&mut self) {
@@ -187,10 +197,8 @@ impl Address {
             Err(cause) => {
                 return News::Failed(format!(
                     "'{}' does not resolve: {cause}; check the name and the resolver (getent hosts {}), or give an \
-                     address; {}",
-                    self.host,
-                    self.host,
-                    if self.peers.is_empty() { "it is asked again" } else { "the former address is kept" }
+                     address",
+                    self.host, self.host,
                 ));
             }
         };

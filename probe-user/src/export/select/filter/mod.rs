@@ -9,6 +9,8 @@ mod lexer;
 mod parser;
 mod program;
 mod term;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, str::FromStr};
 
