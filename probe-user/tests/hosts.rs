@@ -355,7 +355,7 @@ fn what_was_asked_wrongly_is_said_with_status_2() {
     for (args, says) in [
         (&["run"][..], "--iface"),
         (&["run", "--iface", name, "--idle-timeout", "soon"], "--idle-timeout"),
-        (&["run", "--iface", name, "--collector", "ipfix://127.0.0.1"], "ipfix"),
+        (&["run", "--iface", name, "--collector", "sflow://127.0.0.1"], "sflow"),
         (&["run", "--iface", name, "--collector", "127.0.0.1:99999"], "127.0.0.1:99999"),
         (&["run", "--iface", name, "--max-flows", "0"], "--max-flows"),
         (&["run", "--iface", name, "--cache-slots", "1000"], "--cache-slots"),

@@ -159,7 +159,9 @@ mod tests {
     fn every_field_is_in_the_registry_of_elements() {
         for field in &FIELDS {
             let element = lookup(ElementId::iana(field.id)).map(|element| element.name);
-            assert_eq!(element, Some(field.name), "{}", field.id);
+            // Without the octets of the short form.
+            let name = field.name.split('/').next();
+            assert_eq!(element, name, "{}", field.id);
         }
     }
 

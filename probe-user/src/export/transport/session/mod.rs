@@ -10,6 +10,11 @@
 //! A message has arrived when the peer's kernel has acknowledged its last octet. What was not acknowledged when a
 //! connection breaks is lost, and said so: it may have arrived, but sending it again could make two of it.
 
+mod sink;
+mod timing;
+
+pub use timing::SessionTiming;
+
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -21,8 +26,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Socket, TcpKeepalive};
 
 use super::{
-    Endpoint, Fate, Sent, Sink, SinkError, Tended,
-    address::{Address, News},
+    Endpoint, SinkError, Tended,
+    address::Address,
     backoff::Backoff,
     domains::Domains,
     outbox::Outbox,
@@ -30,7 +35,7 @@ use super::{
     socket::{self, SocketOptions},
     wire::Wire,
 };
-use crate::export::{encode::Now, ring::Run, stats::ErrorReason, url::CollectorUrl};
+use crate::export::{stats::ErrorReason, url::CollectorUrl};
 use crate::flow::Timestamp;
 
 /// Messages of a session: one TLS record holds one, and what a broken connection cuts is small.
@@ -46,39 +51,6 @@ const LOOK: Duration = Duration::from_millis(5);
 const READS: usize = 8;
 /// Up for so long, a session counts as success.
 const PROVEN: Duration = Duration::from_secs(10);
-
-/// How long a session waits for what.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SessionTiming {
-    /// Between attempts, at first …
-    pub first_retry: Duration,
-    /// … and at last.
-    pub last_retry: Duration,
-    /// For the connection and the handshake, each.
-    pub connect: Duration,
-    /// For an acknowledgement, before the peer counts as dead (TCP_USER_TIMEOUT), also while it takes nothing.
-    pub acknowledge: Duration,
-    /// Silence after which the kernel asks whether the peer is there, and between such questions.
-    pub keepalive: Duration,
-    /// After the handshake, for a refusal.
-    pub settle: Duration,
-    /// For acknowledgements, once the collector closed its side.
-    pub close: Duration,
-}
-
-impl Default for SessionTiming {
-    fn default() -> Self {
-        Self {
-            first_retry: Duration::from_millis(500),
-            last_retry: Duration::from_secs(30),
-            connect: Duration::from_secs(10),
-            acknowledge: Duration::from_secs(30),
-            keepalive: Duration::from_secs(10),
-            settle: Duration::from_millis(300),
-            close: Duration::from_secs(5),
-        }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -439,104 +411,5 @@ impl<W: Wire> Session<W> {
         self.domains.clear();
         (self.introduce, self.asked) = (false, false);
         self.broken = None;
-    }
-}
-
-impl<W: Wire> Sink for Session<W> {
-    fn send(&mut self, run: &Run<'_>, _now: Now) -> Sent {
-        if !matches!(self.state, State::Up(_)) || self.broken.is_some() {
-            return Sent::BUSY;
-        }
-        let mut taken = 0;
-        for message in run.iter() {
-            if !self.outbox.has_room() {
-                self.broken = self.write_some().err();
-                if !self.outbox.has_room() || self.broken.is_some() {
-                    break;
-                }
-            }
-            if !self.domains.knows(message) {
-                if !self.asked || self.introduce {
-                    (self.asked, self.introduce) = (true, true);
-                    break;
-                }
-                // The stream has no templates for it.
-                self.domains.accept(message);
-            }
-            self.asked = false;
-            self.scratch.clear();
-            self.scratch.extend_from_slice(message);
-            self.domains.renumber(&mut self.scratch);
-            self.wire.say(&self.scratch, &mut self.outbox);
-            self.outbox.mark(true);
-            taken += 1;
-        }
-        if self.outbox.pending() >= WRITE_AT && self.broken.is_none() {
-            self.broken = self.write_some().err();
-        }
-        let fate = if taken == run.datagrams { Fate::Done } else { Fate::Busy };
-        Sent { datagrams: taken, fate, error: None }
-    }
-
-    fn tend(&mut self, preamble: &mut dyn FnMut(&mut Vec<u8>), now: Now) -> Tended {
-        let mut tended = Tended::default();
-        // A connection stays where it is when the name moves; the next one goes to the new address.
-        if let News::Failed(why) = self.address.tend(now.at) {
-            tended.trouble(ErrorReason::Unresolved, why);
-        }
-        if let Err(failure) = self.advance(preamble, now.at, &mut tended) {
-            self.fail(failure, now.at, &mut tended);
-        }
-        tended
-    }
-
-    fn confirms(&self) -> bool {
-        true
-    }
-
-    fn is_connected(&self) -> bool {
-        matches!(self.state, State::Up(_))
-    }
-
-    fn is_up(&self) -> bool {
-        self.is_connected()
-    }
-
-    fn message_octets(&self) -> usize {
-        self.message_octets
-    }
-
-    fn endpoint(&self) -> Option<Endpoint> {
-        self.endpoint
-    }
-
-    fn connects(&self) -> u64 {
-        self.connects
-    }
-
-    fn unresolved(&self) -> Option<String> {
-        self.address.failed_at_start().map(|why| format!("cannot export to {}: {why}", self.options.url()))
-    }
-
-    fn finish(&mut self, now: Now) -> bool {
-        match self.state {
-            State::Up(_) => {
-                self.wire.end(&mut self.outbox);
-                self.broken = self.write_some().err();
-                self.state = State::Closing { until: now.at + self.timing.close, by_peer: false };
-            }
-            State::Closing { until, by_peer: true } => {
-                self.state = State::Closing { until, by_peer: false };
-            }
-            State::Closing { .. } => {}
-            State::Over => return true,
-            State::Idle(_) | State::Connecting(_) | State::Handshake(_) | State::Settling(_) => {
-                self.socket = None;
-                self.forget();
-                self.state = State::Over;
-                return true;
-            }
-        }
-        false
     }
 }
