@@ -29,7 +29,7 @@ use messages::{Message, walk};
 use nfdump::Nfcapd;
 use nix::sys::signal::Signal;
 use probe_lab::{
-    Ended, Link, Namespace, Probe, Sums, flows_of,
+    Ended, FlowId, Flows, Link, Namespace, Probe, Sums, difference, flows_of,
     packet_socket::PacketSocket,
     packets::Packet,
     pcap_file::{PcapFormat, PcapWriter},
@@ -336,6 +336,45 @@ fn a_restart_is_no_loss() {
         assert_eq!(nfcapd.sequence_failures, restarts, "{}:\n{}", received.version, nfcapd.log);
         assert_eq!(nfacctd.sequence_failures, 1, "{}:\n{}", received.version, nfacctd.log);
     }
+}
+
+/// Both directions of a conversation in one record (RFC 5103, packets and octets of the reverse direction):
+/// nfdump shows both; nfacctd, which does not know of it, shows the forward one unharmed.
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn both_directions_in_one_record() {
+    require_root();
+    let link = Link::new("biflow", 1).unwrap();
+    let bank = Bank::start(&link.metered.namespace, Version::Ipfix, 9000, false);
+    let packets = traffic::ipv4(2);
+    let (records, _) =
+        with_probe(&link, &options([(&bank, "biflow=on")], &[]), |socket| send(socket, &packets));
+    let received = bank.finish();
+    let sums = |records: &[Seen]| -> Flows {
+        let mut flows = Flows::new();
+        for record in records {
+            *flows.entry(record.flow).or_default() += record.sums();
+        }
+        flows
+    };
+    let stored = &received.stored;
+    assert!(stored.reverse.len() >= 30, "TCP and UDP go both ways: {:?}", stored.reverse);
+    let mut both = sums(&stored.flows);
+    for (flow, sums) in &stored.reverse {
+        *both.entry(*flow).or_default() += *sums;
+    }
+    // An echo reply is the reverse of the request; nfdump has one type and code for both.
+    let is_port = |flow: &FlowId| flow.protocol != 1;
+    let without_icmp =
+        |flows: Flows| -> Flows { flows.into_iter().filter(|(flow, _)| is_port(flow)).collect() };
+    assert_eq!(difference(&without_icmp(flows_of(&packets)), &without_icmp(both)), None, "nfdump");
+    let total = |flows: &Flows| flows.values().copied().sum::<Sums>();
+    let forward = total(&sums(&stored.flows));
+    assert_eq!(forward.packets + total(&stored.reverse).packets, total(&sums(&records)).packets);
+    assert_eq!(total(&sums(&received.counted.flows)), forward, "nfacctd");
+    let dissected = tshark::dissect(&received.datagrams);
+    assert_eq!(dissected.remarks, [""; 0], "tshark");
+    received.assert_in_sequence("biflow");
 }
 
 /// NetFlow 1 and 7, for the tools that still know them.

@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use probe_lab::{FlowId, Namespace, Process};
+use probe_lab::{FlowId, Flows, Namespace, Process, Sums};
 use serde_json::Value;
 
 use super::{
@@ -22,6 +22,8 @@ pub(crate) struct Nfcapd {
 pub(crate) struct Stored {
     /// Its records, counts as nfdump shows them: multiplied where it knows of sampling.
     pub(crate) flows: Vec<Seen>,
+    /// What it has of the other direction, in the same records.
+    pub(crate) reverse: Flows,
     /// How often a sequence number was not the expected one.
     pub(crate) sequence_failures: u64,
     /// Whether nfdump marks records as sampled.
@@ -70,6 +72,7 @@ impl Nfcapd {
         assert_eq!(sum_after(&log, "Bad Packets: "), 0, "nfcapd said:\n{log}");
         Stored {
             flows: records.iter().map(seen).collect(),
+            reverse: records.iter().filter_map(reverse).collect(),
             sequence_failures: sum_after(&log, "Sequence Errors: "),
             sampled: records.iter().any(|record| record["sampled"] == 1),
             log,
@@ -111,6 +114,19 @@ fn seen(record: &Value) -> Seen {
         start_ms: unix_ms_of(record["first"].as_str().unwrap()),
         end_ms: unix_ms_of(record["last"].as_str().unwrap()),
     }
+}
+
+fn reverse(record: &Value) -> Option<(FlowId, Sums)> {
+    let sums = Sums { packets: record["out_packets"].as_u64()?, octets: number(record, "out_bytes") };
+    let FlowId { source, destination, source_port, destination_port, .. } = seen(record).flow;
+    let flow = FlowId {
+        source: destination,
+        destination: source,
+        source_port: destination_port,
+        destination_port: source_port,
+        ..seen(record).flow
+    };
+    Some((flow, sums))
 }
 
 /// Flags as letters, the highest first: `CEUAPRSF`, a dot for each that is not set.

@@ -3,7 +3,10 @@
 
 use std::{fs, path::PathBuf};
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use probe_lab::{FlowId, Namespace, Process, clock::wait_until};
 use serde_json::Value;
 
@@ -70,6 +73,25 @@ impl Nfacctd {
             log,
         }
     }
+}
+
+impl Drop for Nfacctd {
+    fn drop(&mut self) {
+        // Killed with a test that failed, it would leave its plugin behind, which looks after itself only when
+        // it is told of the end.
+        if self.process.is_running() {
+            for plugin in children(self.process.id()) {
+                // It may have ended by now.
+                kill(plugin, Signal::SIGKILL).ok();
+            }
+        }
+    }
+}
+
+/// Processes that a process has started itself.
+fn children(id: u32) -> Vec<Pid> {
+    let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    list.split_ascii_whitespace().filter_map(|id| id.parse().ok().map(Pid::from_raw)).collect()
 }
 
 fn seen(record: &Value) -> Seen {

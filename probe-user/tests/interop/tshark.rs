@@ -137,6 +137,8 @@ impl Dissected {
 fn fields(record: &Map<String, Value>) -> Fields {
     let mut fields = Fields::default();
     for (name, value) in record {
+        // What is there twice is there of the reverse direction too, behind the forward one.
+        let value = value.get(0).unwrap_or(value);
         match value {
             // Both times stand in a tree below the duration.
             Value::Object(tree) if name == "cflow.timedelta_tree" => {
