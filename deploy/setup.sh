@@ -17,7 +17,8 @@ CORE_PACKAGES=(rustc-web cargo-web rust-web-src)
 LINKER_PACKAGES=("llvm-$LLVM-dev" zlib1g-dev libzstd-dev)
 # Tools that the tests call, and the probes and collectors that they compare with.
 TEST_PACKAGES=(ethtool bpftool iputils-ping util-linux systemd softflowd pmacct nfdump tshark tcpreplay
-    prometheus libfixbuf-tools fprobe openssl python3-venv openjdk-17-jre-headless)
+    prometheus libfixbuf-tools fprobe openssl python3-venv openjdk-17-jre-headless
+    qemu-system-x86 busybox-static dash cpio kmod xz-utils binutils)
 # Readers of Parquet that the tests ask, from PyPI; Spark runs on the Java above. They take 560 MB.
 PYTHON_TOOLS=(duckdb==1.5.6 pyspark==4.1.4)
 readonly PYTHON_DIRECTORY=${XDG_CACHE_HOME:-$HOME/.cache}/flowprobe/test-tools

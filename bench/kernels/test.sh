@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Tests under Debian's kernels 6.1 and 6.12: that the verifier takes the program and it answers as the parser does, and
+# what the kernel at hand may not have (SCTP).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+readonly TESTS=(xdp_test_run export_sctp)
+
+# Built as for `make test`, so nothing is built twice.
+binaries=$(cargo test --locked --no-run --message-format=json 2>/dev/null |
+    grep -o '"executable":"[^"]*"' | cut -d'"' -f4)
+files=() commands=()
+for test in "${TESTS[@]}"; do
+    binary=$(grep -E "/$test-[0-9a-f]+$" <<<"$binaries") || {
+        echo "test-kernels: no test $test was built" >&2
+        exit 3
+    }
+    files+=(--file "$binary")
+    # The guest is slow: one at a time, or they run into each other's time limits.
+    commands+=("$binary --include-ignored --nocapture --test-threads 1 &&")
+done
+
+for series in 6.1 6.12; do
+    echo "== Linux $series: ${TESTS[*]}"
+    bench/kernels/run.sh "$series" --module sctp --module veth "${files[@]}" \
+        --file "$PWD/common/vectors" --file "$PWD/bench/lab/Cargo.toml" -- "uname -r && ${commands[*]} true"
+done
