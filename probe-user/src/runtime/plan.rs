@@ -6,7 +6,7 @@ use tracing::info;
 use crate::{
     cli::RunOptions,
     error::ProbeError,
-    export::{DatagramRing, ExporterOptions},
+    export::{Biflow, DatagramRing, ExporterOptions, OpenCollector, PairingLimits},
     flow::{FlowRecord, FlowTable},
     kernel::{Sizing, possible_cpus},
 };
@@ -27,6 +27,24 @@ pub(super) struct Plan {
     pub queue: usize,
 }
 
+/// What collectors take memory for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Collectors {
+    /// How many there are.
+    pub all: usize,
+    /// How many of them get both directions in one record.
+    pub paired: usize,
+}
+
+impl Collectors {
+    /// Of these.
+    #[must_use]
+    pub(super) fn of(collectors: &[OpenCollector]) -> Self {
+        let paired = collectors.iter().filter(|(url, _)| url.biflow != Biflow::Off).count();
+        Self { all: collectors.len(), paired }
+    }
+}
+
 /// Octets of each part of a plan.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts {
@@ -39,16 +57,20 @@ pub(super) struct Parts {
 }
 
 impl Plan {
-    /// Plans for `options`; `streams` is the number of encodings, `details` whether flows keep details.
+    /// Plans for `options`; `details` says whether flows keep details.
     ///
     /// # Errors
     /// When --memory does not suffice.
-    pub(super) fn new(options: &RunOptions, streams: usize, details: bool) -> Result<Self, ProbeError> {
+    pub(super) fn new(
+        options: &RunOptions,
+        collectors: Collectors,
+        details: bool,
+    ) -> Result<Self, ProbeError> {
         let resource = &options.resource;
         let wanted =
             Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records).with_details(details);
         let mut plan = Self { sizing: wanted, flows: options.flow.max_flows, queue: QUEUE_RECORDS };
-        let Parts { flows, export, .. } = plan.parts(streams);
+        let Parts { flows, export, .. } = plan.parts(collectors);
         let kernel = match resource.memory {
             Some(memory) => memory.saturating_sub(flows + export),
             None => KERNEL_DEFAULT,
@@ -63,7 +85,7 @@ impl Plan {
             ))
             .hint("raise --memory, or lower --max-flows")
         })?;
-        let Parts { kernel, .. } = plan.parts(streams);
+        let Parts { kernel, .. } = plan.parts(collectors);
         info!(
             "memory: {} MiB for {} flows, {} MiB in the kernel ({} CPUs: {} cache slots and {} spill records each), {} MiB for export",
             flows >> 20,
@@ -87,12 +109,15 @@ impl Plan {
 
     /// What each part takes.
     #[must_use]
-    pub(super) fn parts(&self, streams: usize) -> Parts {
+    pub(super) fn parts(&self, collectors: Collectors) -> Parts {
+        // At most a stream for each, and at least one.
+        let streams = collectors.all.max(1);
         let ring = DatagramRing::memory_octets(ExporterOptions::default().ring_of_stream(streams), 1464);
+        let pairing = collectors.paired * PairingLimits::default().memory_octets();
         Parts {
             kernel: self.sizing.octets(),
             flows: FlowTable::memory_octets(self.flows, self.sizing.details),
-            export: (self.queue * size_of::<FlowRecord>() + streams * ring) as u64,
+            export: (self.queue * size_of::<FlowRecord>() + streams * ring + pairing) as u64,
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     observe::{Observer, nic_drops},
     overload::{self, OverloadLog},
     own_export,
-    plan::Plan,
+    plan::{Collectors, Plan},
     reload,
     signals::Signals,
     threads::{ExportCommand, ExporterThread, HarvesterThread},
@@ -135,7 +135,7 @@ impl Probe {
         let collectors = collectors(&options.export.collector)?;
         let print = options.output.print.format(collectors.is_empty());
         let details = options.flow.wants_details(print, collectors.iter().map(|(url, _)| url));
-        let plan = Plan::new(&options, collectors.len().max(1), details)?;
+        let plan = Plan::new(&options, Collectors::of(&collectors), details)?;
         let prints_only = collectors.is_empty() && print.is_some();
 
         let mut program = LoadedProgram::load(KernelOptions {

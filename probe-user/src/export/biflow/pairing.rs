@@ -45,6 +45,14 @@ impl Default for PairingLimits {
     }
 }
 
+impl PairingLimits {
+    /// Most memory that a pairing takes, in octets: places, and an index half full.
+    #[must_use]
+    pub fn memory_octets(&self) -> usize {
+        self.records * (size_of::<Place>() + 2 * (size_of::<usize>() + 1))
+    }
+}
+
 /// What leaves because a record came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Leaving {
