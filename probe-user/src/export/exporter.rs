@@ -399,10 +399,10 @@ impl Exporter {
     fn pop(&mut self, limit: usize, now: Now) -> usize {
         self.batch.clear();
         // A fair share for each queue, and what the first leave for the last.
-        let share = (limit / self.queues.len().max(1)).max(1);
-        for queue in &mut self.queues {
+        let queues = self.queues.len();
+        for (index, queue) in self.queues.iter_mut().enumerate() {
             let left = limit - self.batch.len();
-            queue.pop_into(&mut self.batch, share.min(left));
+            queue.pop_into(&mut self.batch, left.div_ceil(queues - index));
         }
         if self.batch.is_empty() {
             return 0;
