@@ -2,7 +2,8 @@
 //! The exporter: pop a batch, print it, encode it once for each stream, send what may leave.
 //!
 //! Inert: whoever owns it calls [`Exporter::step`] again and again, and [`Exporter::flush`] at the end
-//! until that says it is done. No step waits for anything.
+//! until that says it is done. No step waits for a collector; it waits for whoever reads what is printed
+//! (`--print`), and for the disk where that is slower than the kernel's cache (`ipfix+file`).
 
 use std::sync::Arc;
 use std::time::Duration;
