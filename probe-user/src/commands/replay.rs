@@ -173,22 +173,27 @@ impl Session {
 
     /// Exports what is live and waits until all of it has left; after a signal only for a while.
     fn flush(&mut self, signals: &Signals) {
+        let (mut live, mut deadline) = (true, None);
         loop {
-            match self.replay.flush() {
-                Step::Busy => {}
-                Step::Ended | Step::Fault(_) => break,
-                Step::Waiting => self.export(),
+            if live {
+                match self.replay.flush() {
+                    Step::Busy => continue,
+                    Step::Waiting => {}
+                    Step::Ended | Step::Fault(_) => live = false,
+                }
             }
-        }
-        let mut deadline = None;
-        loop {
             let now = runtime::now().now;
             if signals.stop() && deadline.is_none() {
                 deadline = Some(now + STOP);
             }
             let until = deadline.unwrap_or(Timestamp(u64::MAX));
+            if live && now < until {
+                self.export();
+                continue;
+            }
+            // Past the deadline what is still live goes the same way: given up, and counted.
             let progress = self.exporter.flush(self.replay.clock().0, now, until);
-            if progress.done {
+            if progress.done && !live {
                 return;
             }
             if progress.is_idle() {

@@ -2,7 +2,8 @@
 //! The exporter: pop a batch, print it, encode it once for each stream, send what may leave.
 //!
 //! Inert: whoever owns it calls [`Exporter::step`] again and again, and [`Exporter::flush`] at the end
-//! until that says it is done. No step waits for anything.
+//! until that says it is done. No step waits for a collector; it waits for whoever reads what is printed
+//! (`--print`), and for the disk where that is slower than the kernel's cache (`ipfix+file`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -399,10 +400,10 @@ impl Exporter {
     fn pop(&mut self, limit: usize, now: Now) -> usize {
         self.batch.clear();
         // A fair share for each queue, and what the first leave for the last.
-        let share = (limit / self.queues.len().max(1)).max(1);
-        for queue in &mut self.queues {
+        let queues = self.queues.len();
+        for (index, queue) in self.queues.iter_mut().enumerate() {
             let left = limit - self.batch.len();
-            queue.pop_into(&mut self.batch, share.min(left));
+            queue.pop_into(&mut self.batch, left.div_ceil(queues - index));
         }
         if self.batch.is_empty() {
             return 0;

@@ -17,6 +17,8 @@ use crate::export::{encode::Now, ring::Run, stats::ErrorReason, url::CollectorUr
 /// Time that one file covers, unless `rotate` says so.
 const ROTATE: Duration = Duration::from_secs(300);
 const MESSAGE_OCTETS: usize = 8192;
+/// Files on their way to the disk at once; with one more, its end is waited for.
+const FINISHING: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -33,8 +35,8 @@ pub struct FileSink {
     asked: bool,
     domains: Domains,
     scratch: Vec<u8>,
-    /// The file before, on its way to the disk.
-    finishing: Option<JoinHandle<io::Result<()>>>,
+    /// Files before, on their way to the disk.
+    finishing: Vec<JoinHandle<io::Result<()>>>,
     /// Troubles that were not told yet.
     trouble: Option<String>,
 }
@@ -74,7 +76,7 @@ impl FileSink {
             asked: false,
             domains: Domains::default(),
             scratch: Vec::new(),
-            finishing: None,
+            finishing: Vec::new(),
             trouble: None,
         })
     }
@@ -97,21 +99,29 @@ impl FileSink {
     fn close(&mut self) {
         let Some(file) = self.file.take() else { return };
         self.domains.clear();
-        self.join();
+        if self.finishing.len() >= FINISHING {
+            let oldest = self.finishing.remove(0);
+            self.join(oldest);
+        }
         let spawned = thread::Builder::new().name("file closer".into()).spawn(move || file.finish());
         match spawned {
-            Ok(thread) => self.finishing = Some(thread),
+            Ok(thread) => self.finishing.push(thread),
             // The file went with the thread: it keeps its temporary name, and the next start saves it.
             Err(error) => self.trouble = Some(format!("no thread to finish a file: {error}")),
         }
     }
 
-    /// Waits for the file before.
-    fn join(&mut self) {
-        if let Some(thread) = self.finishing.take()
-            && let Ok(Err(error)) = thread.join()
-        {
+    /// Waits for a file to be on the disk.
+    fn join(&mut self, finishing: JoinHandle<io::Result<()>>) {
+        if let Ok(Err(error)) = finishing.join() {
             self.trouble = Some(format!("a file keeps its temporary name: {error}"));
+        }
+    }
+
+    /// Waits for all of them.
+    fn join_all(&mut self) {
+        while let Some(finishing) = self.finishing.pop() {
+            self.join(finishing);
         }
     }
 
@@ -173,8 +183,9 @@ impl Sink for FileSink {
     fn tend(&mut self, preamble: &mut dyn FnMut(&mut Vec<u8>), now: Now) -> Tended {
         let mut tended = Tended::default();
         let turn = now.unix_ns / self.rotate_ns;
-        // A clock that is set back does not make a new file.
-        if turn > self.turn {
+        // A clock that is set back a little does not make a new file. One that was far ahead and is right again
+        // does: its file would grow until that time comes.
+        if turn > self.turn || turn + 1 < self.turn {
             self.turn = turn;
             self.failed = None;
             self.close();
@@ -185,8 +196,9 @@ impl Sink for FileSink {
             // The options, which no preamble holds.
             tended.refresh = is_new && self.file.is_some();
         }
-        if self.finishing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.join();
+        if let Some(place) = self.finishing.iter().position(JoinHandle::is_finished) {
+            let finished = self.finishing.remove(place);
+            self.join(finished);
         }
         if let Some(what) = self.trouble.take() {
             tended.trouble(ErrorReason::File, what);
@@ -212,14 +224,42 @@ impl Sink for FileSink {
 
     fn finish(&mut self, _now: Now) -> bool {
         self.close();
-        self.join();
-        true
+        self.join_all();
+        // What went wrong at the very end is told by the next call of `tend`.
+        self.trouble.is_none()
     }
 }
 
 impl Drop for FileSink {
     fn drop(&mut self) {
         self.close();
-        self.join();
+        self.join_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Timestamp;
+
+    const MINUTE_NS: u64 = 60_000_000_000;
+
+    #[test]
+    fn a_clock_that_was_far_ahead_does_not_make_one_file_of_all_that_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("ipfix+file://{}?rotate=1m", folder.path().display());
+        let mut sink = FileSink::open(&url.parse().unwrap()).unwrap();
+        let message = [0, 10, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 4];
+        let run = Run { octets: &message, segment: message.len(), datagrams: 1 };
+        // Ten years ahead; right again, and a second back over the minute's turn; a minute later.
+        for minute in [5_000_000, 1000, 999, 1001] {
+            let now = Now { unix_ns: minute * MINUTE_NS, at: Timestamp::default() };
+            for _ in 0..2 {
+                sink.tend(&mut |out| out.extend(message), now);
+                sink.send(&run, now);
+            }
+        }
+        assert!(sink.finish(Now::default()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 }

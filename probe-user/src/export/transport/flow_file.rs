@@ -76,7 +76,8 @@ impl FlowFile {
         Ok(())
     }
 
-    /// Makes it durable, and gives it its own name. May take long.
+    /// Makes it durable, and gives it its own name. May take long. A file without a message, because the disk was
+    /// full from its start, is taken away.
     ///
     /// # Errors
     /// The kernel's, with what was attempted; the file keeps its temporary name then.
@@ -84,6 +85,9 @@ impl FlowFile {
         let said = |attempted: &str, path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{attempted} {}: {error}", path.display()))
         };
+        if self.octets == 0 {
+            return fs::remove_file(&self.growing).map_err(|error| said("removing", &self.growing, error));
+        }
         self.file.sync_all().map_err(|error| said("writing", &self.growing, error))?;
         fs::rename(&self.growing, &self.whole).map_err(|error| said("renaming", &self.growing, error))?;
         if let Some(directory) = self.whole.parent() {
@@ -96,10 +100,10 @@ impl FlowFile {
     }
 
     /// Finishes what writers that died left in `directory`, up to the last whole message of each; returns how many
-    /// files were saved. Files that grow are left alone.
+    /// files were saved. Files that grow are left alone, and so are those that cannot be saved: the log names them.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's, if the directory cannot be read.
     pub(super) fn recover(directory: &Path) -> io::Result<usize> {
         let mut saved = 0;
         for entry in fs::read_dir(directory)? {
@@ -109,18 +113,31 @@ impl FlowFile {
                 continue;
             };
             let whole = directory.join(format!("{stem}{SUFFIX}"));
-            let file = OpenOptions::new().read(true).write(true).open(&growing)?;
-            let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
-            let octets = whole_messages(&mut file)?;
-            if octets == 0 || whole.exists() {
-                fs::remove_file(&growing)?;
-                continue;
+            match Self::save(&growing, whole) {
+                Ok(is_saved) => saved += usize::from(is_saved),
+                // Its writer lives, and has just finished it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(
+                    "{} was left unfinished and cannot be saved: {error}; it stays as it is: check whose it is",
+                    growing.display()
+                ),
             }
-            file.set_len(octets)?;
-            Self { file, growing, whole, octets }.finish()?;
-            saved += 1;
         }
         Ok(saved)
+    }
+
+    /// Finishes one file; returns whether there was something to save, and nobody who writes it.
+    fn save(growing: &Path, whole: PathBuf) -> io::Result<bool> {
+        let file = OpenOptions::new().read(true).write(true).open(growing)?;
+        let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(false) };
+        let octets = whole_messages(&mut file)?;
+        if octets == 0 || whole.exists() {
+            fs::remove_file(growing)?;
+            return Ok(false);
+        }
+        file.set_len(octets)?;
+        Self { file, growing: growing.to_owned(), whole, octets }.finish()?;
+        Ok(true)
     }
 }
 
@@ -175,6 +192,23 @@ mod tests {
         one.finish().unwrap();
         two.finish().unwrap();
         assert_eq!(names(folder.path()), ["flows-20261121T030509Z-1.ipfix", "flows-20261121T030509Z.ipfix"]);
+    }
+
+    #[test]
+    fn a_file_without_a_message_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        FlowFile::create(folder.path(), NOW).unwrap().finish().unwrap();
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_saved_is_left_and_costs_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        // A directory cannot be opened for writing, whoever asks.
+        fs::create_dir(folder.path().join("flows-1.ipfix.tmp")).unwrap();
+        fs::write(folder.path().join("flows-2.ipfix.tmp"), MESSAGE).unwrap();
+        assert_eq!(FlowFile::recover(folder.path()).unwrap(), 1);
+        assert_eq!(names(folder.path()), ["flows-1.ipfix.tmp", "flows-2.ipfix"]);
     }
 
     #[test]
