@@ -13,7 +13,7 @@ const TIME_NS: u64 = 1_760_000_000_123_456_789;
 
 fn main() -> Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for target in ["parse", "capture", "v5_decode", "decode"] {
+    for target in ["parse", "capture", "v5_decode", "decode", "encode", "filter"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     // libFuzzer prefers small inputs: the two jumbo packets stay out.
@@ -42,8 +42,25 @@ fn main() -> Result<()> {
         }
         fs::write(corpus.join("decode").join(name), file)?;
     }
+    // Settings by the first octet, then flows of whatever follows.
+    for which in 0..9u8 {
+        let octets: Vec<u8> = (0..1500u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        fs::write(corpus.join("encode").join(which.to_string()), [&[which][..], &octets].concat())?;
+    }
+    for (number, text) in FILTERS.iter().enumerate() {
+        fs::write(corpus.join("filter").join(number.to_string()), text)?;
+    }
     Ok(())
 }
+
+const FILTERS: [&str; 6] = [
+    "any",
+    "src net 10.0.0.0/8 and not port 53",
+    "(tcp and flags S/SA) or ip6 and dst host 2001:db8::1",
+    "proto gre || duration >= 5m && octets > 1.5k",
+    "vlan 100 and tos 0xb8 and in if 3 and packets != 1",
+    "v9://h:9995?fields=full,-vlanId&filter=dst+port+443&sampling=10",
+];
 
 /// Messages of every version, templates and options before their data.
 fn exports(v5: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {

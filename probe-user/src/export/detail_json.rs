@@ -6,8 +6,6 @@ use std::fmt;
 use probe_common::Detail;
 use serde::{Serialize, Serializer};
 
-use super::text::known;
-
 /// A MAC address, written as `02:00:5e:10:00:01`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MacAddress(pub [u8; 6]);
@@ -24,6 +22,11 @@ impl Serialize for MacAddress {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// `None` for 0, which stands for "not known" or "none".
+pub(super) fn known<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
 }
 
 /// What a flow's packets had in common. Absent means not known.

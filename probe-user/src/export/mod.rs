@@ -19,6 +19,7 @@ mod stream;
 mod text;
 mod transport;
 mod url;
+mod values;
 
 pub use biflow::{Leaving, Pairing, PairingLimits};
 pub use detail_json::{DetailJson, MacAddress};
@@ -37,4 +38,5 @@ pub use transport::{
     Endpoint, Fate, FileSink, Mechanism, SctpSink, Sent, SessionTiming, Sink, SinkError, TcpSink, Tended,
     TlsSink, Trouble, UdpSink, open,
 };
-pub use url::{Biflow, CollectorUrl, ExportVersion, InterfaceNumbers, SamplingOptions, Transport, UrlError};
+pub use url::{CollectorUrl, UrlError};
+pub use values::{Biflow, ExportVersion, InterfaceNumbers, SamplingOptions, Transport};

@@ -11,7 +11,7 @@ use super::{
     encode::{Adjusted, Encoder, EncoderSettings, ExportFlow, Now, Told, Unfit, encoder},
     ring::DatagramRing,
     select::{ConversationHash, Distributor, NotSelected, Selection},
-    url::Biflow,
+    values::Biflow,
 };
 use crate::flow::{FlowRecord, Timestamp};
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use probe_common::IpVersion;
 use serde::Serialize;
 
-use super::detail_json::DetailJson;
+use super::detail_json::{DetailJson, known};
 use crate::flow::FlowRecord;
 
 const ICMP: u8 = 1;
@@ -87,11 +87,6 @@ pub struct FlowJson {
     /// Next hop.
     #[serde(rename = "ipNextHopIPv4Address", skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<Ipv4Addr>,
-}
-
-/// `None` for 0, which stands for "not known" or "none".
-pub(super) fn known<T: Default + PartialEq>(value: T) -> Option<T> {
-    (value != T::default()).then_some(value)
 }
 
 impl From<&FlowRecord> for FlowJson {

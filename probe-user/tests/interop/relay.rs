@@ -72,6 +72,7 @@ impl Relay {
                             return;
                         }
                     }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => panic!("the relay cannot receive: {error}"),
                 }
             }

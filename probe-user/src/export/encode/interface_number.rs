@@ -2,7 +2,7 @@
 //! What stands in the fields for interfaces.
 
 use super::EncoderSettings;
-use crate::export::url::InterfaceNumbers;
+use crate::export::values::InterfaceNumbers;
 
 const ENGINE_MASK: u8 = 0x7f;
 const PORT_BITS: u32 = 9;

@@ -34,7 +34,7 @@ pub use told::{InterfaceName, MeteringStatistics, Told};
 
 use super::{
     ring::DatagramRing,
-    url::{ExportVersion, InterfaceNumbers, SamplingOptions, Transport},
+    values::{Biflow, ExportVersion, InterfaceNumbers, SamplingOptions, Transport},
 };
 use crate::flow::{FlowRecord, Timestamp};
 use std::time::Duration;
@@ -101,7 +101,7 @@ pub struct EncoderSettings {
     /// Fields of v9 and IPFIX.
     pub fields: FieldSet,
     /// Whether records may tell of both directions, and how much of the reverse.
-    pub biflow: super::url::Biflow,
+    pub biflow: Biflow,
     /// Templates are sent again after this time …
     pub template_refresh: Duration,
     /// … and after so many datagrams.

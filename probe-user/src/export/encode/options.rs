@@ -23,7 +23,7 @@ use super::{
     template::{Dialect, Spec, options_template, set},
     told::{InterfaceName, Told},
 };
-use crate::{export::url::SamplingOptions, flow::Sampling};
+use crate::{export::values::SamplingOptions, flow::Sampling};
 
 const DOMAIN: u16 = 260;
 const PROCESS: u16 = 261;

@@ -9,7 +9,7 @@ use super::{
     image::{self, Facts, Image, Place},
     template::{Dialect, Spec, template},
 };
-use crate::{element::ElementId, export::url::Biflow};
+use crate::{element::ElementId, export::values::Biflow};
 
 /// Octets that lie together in the image and on the wire.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,7 @@ use super::{
     template::Dialect,
 };
 use crate::{
-    export::{ring::DatagramRing, url::Biflow},
+    export::{ring::DatagramRing, values::Biflow},
     flow::FlowRecord,
 };
 

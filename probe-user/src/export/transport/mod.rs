@@ -37,12 +37,7 @@ use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
-use super::{
-    encode::Now,
-    ring::Run,
-    stats::ErrorReason,
-    url::{CollectorUrl, Transport},
-};
+use super::{encode::Now, ring::Run, stats::ErrorReason, url::CollectorUrl, values::Transport};
 
 /// What is to be done with the messages that were not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Biflow, CollectorUrl, InterfaceNumbers, SamplingOptions, Transport};
+use super::{Biflow, CollectorUrl, ExportVersion, InterfaceNumbers, SamplingOptions, Transport};
 use crate::{
     duration::{format_duration, parse_duration},
     export::{encode::FieldSet, select::Filter},
@@ -31,7 +31,7 @@ fn always(_: &CollectorUrl) -> bool {
 }
 
 fn has_engine(url: &CollectorUrl) -> bool {
-    matches!(url.version, super::ExportVersion::V5 | super::ExportVersion::V7)
+    matches!(url.version, ExportVersion::V5 | ExportVersion::V7)
         || url.interfaces == InterfaceNumbers::EnginePort
 }
 
@@ -44,11 +44,11 @@ fn has_template_resends(url: &CollectorUrl) -> bool {
 }
 
 fn is_ipfix(url: &CollectorUrl) -> bool {
-    url.version == super::ExportVersion::Ipfix
+    url.version == ExportVersion::Ipfix
 }
 
 fn is_v5(url: &CollectorUrl) -> bool {
-    url.version == super::ExportVersion::V5
+    url.version == ExportVersion::V5
 }
 
 fn is_network(url: &CollectorUrl) -> bool {

@@ -8,14 +8,13 @@ mod error;
 mod keys;
 #[cfg(test)]
 mod tests;
-mod values;
 
 use std::{fmt, net::IpAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use super::values::{Biflow, ExportVersion, InterfaceNumbers, SamplingOptions, Transport};
 pub use error::UrlError;
-pub use values::{Biflow, ExportVersion, InterfaceNumbers, SamplingOptions, Transport};
 
 use super::{encode::FieldSet, select::Filter};
 use keys::KEYS;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the options of a collector may be.
+//! The words in which a collector says what it wants: what encoders, transports and URLs share.
 
 use std::fmt;
 
