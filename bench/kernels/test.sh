@@ -7,8 +7,8 @@ cd "$(dirname "$0")/../.."
 
 readonly TESTS=(xdp_test_run export_sctp)
 
-# Built as for `make test`, so nothing is built twice.
-binaries=$(cargo test --locked --no-run --message-format=json 2>/dev/null |
+# Built as for `make test`, so nothing is built twice; what the build says is shown, because it may be why this ends.
+binaries=$(cargo test --locked --no-run --message-format=json |
     grep -o '"executable":"[^"]*"' | cut -d'"' -f4)
 files=() commands=()
 for test in "${TESTS[@]}"; do

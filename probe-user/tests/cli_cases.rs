@@ -66,6 +66,8 @@ fn wrong_usage_is_status_2_and_says_what_is_allowed() {
         (&["collect", "--listen", "tls://127.0.0.1:0", "--tls-cert", "/no/such"], "--tls-key"),
         (&["collect", "--listen", "udp://localhost:2055"], "udp://ADDRESS:PORT"),
         (&["collect", "--count", "0"], "whole numbers from 1"),
+        (&["collect", "--rotate", "1m"], "--write <DIR>"),
+        (&["collect", "--write-format", "parquet"], "--write <DIR>"),
         (&["config", "check"], "no configuration file to check"),
         (&["config", "check", "--config", "/no/such/file"], "/no/such/file: No such file or directory"),
         (&["completions", "tcsh"], "[possible values: bash"),

@@ -107,7 +107,8 @@ pub struct CollectOptions {
     pub write: Option<PathBuf>,
 
     /// Begin new files at each multiple of this time, by the wall clock in UTC (whole seconds)
-    #[arg(long, value_name = "DURATION", env = "PROBE_ROTATE", default_value = "5m", value_parser = parse_rotation)]
+    #[arg(long, value_name = "DURATION", env = "PROBE_ROTATE", default_value = "5m", requires = "write",
+          value_parser = parse_rotation)]
     pub rotate: Duration,
 
     /// What kinds of files to write; separate several with commas
@@ -117,6 +118,7 @@ pub struct CollectOptions {
         env = "PROBE_WRITE_FORMAT",
         value_enum,
         default_value = "json",
+        requires = "write",
         value_delimiter = ','
     )]
     pub write_format: Vec<FileFormat>,

@@ -124,7 +124,8 @@ impl FlowOptions {
 #[command(next_help_heading = "Export")]
 #[serde(rename_all = "kebab-case")]
 pub struct ExportOptions {
-    /// Collector, as HOST[:PORT] or v5://HOST[:PORT][?key=value&…]; may be repeated
+    /// Collector, as HOST[:PORT] (NetFlow v5 over UDP) or SCHEME://HOST[:PORT][?key=value&…]; may be repeated.
+    /// Schemes: v1, v5, v7, v9, ipfix, ipfix+tcp, ipfix+tls, ipfix+sctp, and ipfix+file:///DIRECTORY
     #[arg(long, value_name = "URL", env = "PROBE_COLLECTOR", value_delimiter = ' ',
           value_parser = parse_collector)]
     pub collector: Vec<String>,

@@ -171,7 +171,7 @@ impl Intake {
         if options > 0 {
             write!(out, ", options records {options}")?;
         }
-        write!(out, "\nexporters {}", sequences.exporters())?;
+        write!(out, "\nexporters {}", sequences.met)?;
         for (unit, name) in Unit::NAMES {
             // Of versions that nobody sent, nothing can be missing.
             if unit == Unit::Flows || sequences.missed_of(unit) > 0 {
@@ -226,5 +226,35 @@ impl Totals {
             }
             RecordKind::Options => self.options += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An options template of the domain's sampling interval (elements 149 and 34), and its record.
+    const SAMPLING: [u8; 54] = [
+        0, 10, 0, 54, 0x6a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, // header
+        0, 3, 0, 22, 1, 0, 0, 2, 0, 1, 0, 149, 0, 4, 0, 34, 0, 4, 0, 0, 0, 0, // template, padding
+        1, 0, 0, 16, 0, 0, 0, 7, 0, 0, 0, 100, 0, 0, 0, 0, // record, padding
+    ];
+
+    #[test]
+    fn the_summary_tells_of_exporters_that_have_gone() {
+        let mut intake = Intake::new(OutputFormat::None, false, u64::MAX, Box::new(io::sink()));
+        for (stream, port) in [(1, 4001), (2, 4002)] {
+            let source = Source { exporter: Some(([192, 0, 2, 1], port).into()), stream };
+            let message = intake.message(source, &SAMPLING, Timestamp(0)).unwrap();
+            assert_eq!(message.map(|message| (message.records, message.complete)), Some((1, true)));
+            intake.forget(stream);
+        }
+        let mut summary = Vec::new();
+        intake.summarize(&mut summary).unwrap();
+        let summary = String::from_utf8(summary).unwrap();
+        assert!(summary.contains("\nexporters 2, missed flows 0"), "{summary}");
+        let told = "sampling told by 192.0.2.1:4002, domain 7, sampler 0: 1:100 (counts are as received)\n";
+        assert!(summary.ends_with(told), "{summary}");
+        assert_eq!(summary.matches("sampling told").count(), 1, "once for each exporter: {summary}");
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One decoder for all versions and all exporters.
 
+use std::collections::VecDeque;
+
 use super::fixed::{decode_v1, decode_v5, decode_v7, push};
 use super::netflow_v5::Header;
 use super::octets::Octets;
@@ -17,6 +19,8 @@ const SECOND: u64 = 1_000_000_000;
 /// systemInitTimeMilliseconds.
 const INIT: ElementId = ElementId::iana(160);
 const SET_HEADER: usize = 4;
+/// What is kept of exporters that have gone: so many samplers.
+const MAX_TOLD: usize = 64;
 
 /// What a message said about itself, and how much of it was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +48,8 @@ pub struct Decoder {
     sessions: Sessions,
     defects: Defects,
     received: Received,
+    /// Sampling of connections and files that have ended, the latest last.
+    told: VecDeque<(SessionId, u64, Rate)>,
 }
 
 impl Decoder {
@@ -59,7 +65,13 @@ impl Decoder {
             kind: RecordKind::Flow,
             elements: Vec::new(),
         };
-        Self { limits, sessions: Sessions::default(), defects: Defects::default(), received }
+        Self {
+            limits,
+            sessions: Sessions::default(),
+            defects: Defects::default(),
+            received,
+            told: VecDeque::new(),
+        }
     }
 
     /// Reads a message and hands its records to `sink`, one after the other.
@@ -236,8 +248,19 @@ impl Decoder {
         result
     }
 
-    /// Forgets the templates of a connection or a file that has ended.
+    /// Forgets the templates of a connection or a file that has ended. What it told about sampling is kept.
     pub fn forget(&mut self, stream: u64) {
+        let Self { sessions, told, .. } = self;
+        for (id, session) in sessions.iter().filter(|(id, _)| id.source.stream == stream) {
+            for (sampler, rate) in session.samplers.iter() {
+                // An exporter that connects again and again, each time from another port, is told of once.
+                told.retain(|(old, of, was)| !(same_exporter(old, id) && *of == sampler && *was == rate));
+                if told.len() == MAX_TOLD {
+                    told.pop_front();
+                }
+                told.push_back((*id, sampler, rate));
+            }
+        }
         self.sessions.forget_stream(stream);
     }
 
@@ -247,11 +270,13 @@ impl Decoder {
         &self.defects
     }
 
-    /// What exporters told about their sampling, with the number of the sampler (0 where it has none).
+    /// What exporters told about their sampling, with the number of the sampler (0 where it has none); last
+    /// those whose connection or file has ended.
     pub fn samplings(&self) -> impl Iterator<Item = (SessionId, u64, Rate)> + '_ {
-        self.sessions.iter().flat_map(|(id, session)| {
+        let present = self.sessions.iter().flat_map(|(id, session)| {
             session.samplers.iter().map(move |(selector, rate)| (*id, selector, rate))
-        })
+        });
+        present.chain(self.told.iter().rev().copied())
     }
 
     /// Octets that templates and sessions take, about; at most [`Limits::octets`].
@@ -259,6 +284,11 @@ impl Decoder {
     pub fn octets(&self) -> usize {
         self.sessions.octets()
     }
+}
+
+fn same_exporter(one: &SessionId, other: &SessionId) -> bool {
+    let address = |id: &SessionId| id.source.exporter.map(|exporter| exporter.ip());
+    one.version == other.version && one.domain == other.domain && address(one) == address(other)
 }
 
 /// A message that is being read.

@@ -29,7 +29,7 @@ pub struct Source {
 pub struct SessionId {
     /// Exporter.
     pub source: Source,
-    /// 5, 7, 9 or 10.
+    /// 1, 5, 7, 9 or 10.
     pub version: u16,
     /// Observation domain, source id, or engine.
     pub domain: u32,

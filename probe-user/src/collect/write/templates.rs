@@ -5,10 +5,15 @@ use super::ipfix_message::{Declaration, Head, Message, TemplateKind, write_decla
 use crate::collect::decode::Source;
 use std::collections::{BTreeMap, HashMap};
 
-/// Exporters (address and port, or connection, and domain) whose templates are kept. The one not heard of for longest goes first.
-const MAX_SENDERS: usize = 1024;
+/// Exporters (address and port, or connection, and domain) whose templates are kept, as many as the decoder
+/// knows. The one not heard of for longest goes first.
+const MAX_SENDERS: usize = 4096;
 /// Octets of templates of one of them; what comes beyond is not repeated in later files.
 const MAX_OCTETS: usize = 256 << 10;
+/// Octets of all of them.
+const MAX_ALL_OCTETS: usize = 64 << 20;
+/// What a template takes beside its own octets, about: small ones are many.
+const OVERHEAD: usize = 64;
 
 /// Whose templates they are.
 pub(super) type Sender = (Source, u32);
@@ -28,8 +33,17 @@ struct Known {
 impl Known {
     fn forget(&mut self, kind: TemplateKind, id: u16) -> Option<Box<[u8]>> {
         let old = self.templates.remove(&(kind, id))?;
-        self.octets -= old.len();
+        self.octets -= old.len() + OVERHEAD;
         Some(old)
+    }
+
+    /// Keeps a template if there is room; the one that had its number has been forgotten.
+    fn keep(&mut self, key: TemplateKey, octets: &[u8]) {
+        let needed = octets.len() + OVERHEAD;
+        if self.octets + needed <= MAX_OCTETS {
+            self.octets += needed;
+            self.templates.insert(key, octets.into());
+        }
     }
 }
 
@@ -37,6 +51,8 @@ impl Known {
 #[derive(Default, Debug)]
 pub(super) struct TemplateStore {
     senders: HashMap<Sender, Known>,
+    /// Of all senders.
+    octets: usize,
     messages: u64,
 }
 
@@ -53,11 +69,11 @@ impl TemplateStore {
             return Vec::new();
         }
         if self.senders.len() == MAX_SENDERS && !self.senders.contains_key(&sender) {
-            let oldest = self.senders.iter().min_by_key(|(_, known)| known.used).map(|(sender, _)| *sender);
-            oldest.map(|oldest| self.senders.remove(&oldest));
+            self.forget_oldest();
         }
         let known = self.senders.entry(sender).or_default();
         known.used = self.messages;
+        let before = known.octets;
         let mut changed = Vec::new();
         for declaration in &message.declarations {
             match *declaration {
@@ -68,10 +84,7 @@ impl TemplateStore {
                             changed.push((other, id));
                         }
                     }
-                    if known.octets + octets.len() <= MAX_OCTETS {
-                        known.octets += octets.len();
-                        known.templates.insert((kind, id), octets.into());
-                    }
+                    known.keep((kind, id), octets);
                 }
                 Declaration::Withdrawal(kind, Some(id)) => drop(known.forget(kind, id)),
                 Declaration::Withdrawal(kind, None) => {
@@ -83,7 +96,19 @@ impl TemplateStore {
                 }
             }
         }
+        self.octets = self.octets + known.octets - before;
+        // This sender's own are never that many.
+        while self.octets > MAX_ALL_OCTETS {
+            self.forget_oldest();
+        }
         changed
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self.senders.iter().min_by_key(|(_, known)| known.used).map(|(sender, _)| *sender);
+        if let Some(known) = oldest.and_then(|oldest| self.senders.remove(&oldest)) {
+            self.octets -= known.octets;
+        }
     }
 
     /// Forgets a connection or file that has ended, and returns what it had declared.
@@ -92,6 +117,7 @@ impl TemplateStore {
             self.senders.keys().filter(|(source, _)| source.stream == stream).copied().collect();
         let forget = |sender: Sender| {
             let known = self.senders.remove(&sender).unwrap_or_default();
+            self.octets -= known.octets;
             (sender, known.templates.into_keys().collect())
         };
         ended.into_iter().map(forget).collect()
@@ -186,18 +212,36 @@ mod tests {
     #[test]
     fn exporters_and_octets_are_bounded() {
         let mut store = TemplateStore::default();
-        for port in 0..2000 {
+        for port in 0..5000 {
             learn(&mut store, port, &message(3, 0, &[(2, &template(256, &[8]))]));
             // The first one is heard of again and again.
             learn(&mut store, 0, &message(3, 0, &[]));
         }
         assert_eq!(store.senders.len(), MAX_SENDERS);
         assert!(
-            !known(&store, 0).is_empty() && !known(&store, 1999).is_empty() && known(&store, 5).is_empty()
+            !known(&store, 0).is_empty() && !known(&store, 4999).is_empty() && known(&store, 5).is_empty()
         );
         for id in 256..u16::MAX {
             learn(&mut store, 1, &message(3, 0, &[(2, &template(id, &[8; 20]))]));
         }
         assert!(known(&store, 1).len() <= MAX_OCTETS + 200);
+    }
+
+    #[test]
+    fn many_exporters_of_many_templates_take_bounded_memory() {
+        let mut store = TemplateStore::default();
+        // As many small templates as a message holds, which takes the bound of one sender.
+        let templates: Vec<u8> = (256..7000).flat_map(|id| template(id, &[8])).collect();
+        for port in 0..500 {
+            learn(&mut store, port, &message(3, 0, &[(2, &templates)]));
+            assert!(store.octets <= MAX_ALL_OCTETS);
+        }
+        assert!(store.senders.len() < 500, "the first ones had to go");
+        assert!(known(&store, 0).is_empty() && !known(&store, 499).is_empty());
+        assert_eq!(store.octets, store.senders.values().map(|known| known.octets).sum::<usize>());
+        for port in 0..500 {
+            store.forget(port);
+        }
+        assert_eq!((store.senders.len(), store.octets), (0, 0));
     }
 }
