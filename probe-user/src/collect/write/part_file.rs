@@ -86,7 +86,10 @@ impl PartFile {
             match rename_new(&self.temporary, &target) {
                 Ok(()) => {
                     self.published = true;
-                    self.sync_directories()?;
+                    // Complete and in its place; only a crash of the host could still take the name away.
+                    if let Err(error) = self.sync_directories() {
+                        tracing::warn!("syncing the directory of {} failed: {error}", target.display());
+                    }
                     return Ok(target);
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
