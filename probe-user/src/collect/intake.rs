@@ -179,8 +179,8 @@ impl Intake {
             }
         }
         write!(out, ", late datagrams {}, restarts {}", sequences.late, sequences.restarts)?;
-        if sequences.untracked > 0 {
-            write!(out, ", datagrams of exporters beyond the table {}", sequences.untracked)?;
+        if sequences.forgotten > 0 {
+            write!(out, ", exporters forgotten to make room {}", sequences.forgotten)?;
         }
         write!(out, "\nnot decoded {}", malformed.iter().sum::<u64>())?;
         for (name, count) in Malformed::NAMES.iter().zip(malformed).filter(|(_, count)| *count > 0) {

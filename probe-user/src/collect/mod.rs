@@ -8,6 +8,7 @@ pub mod decode;
 mod intake;
 mod ipfix_file;
 mod listen_url;
+mod lru;
 mod output;
 mod received;
 mod sequence;

@@ -7,11 +7,12 @@
 //! A step back in a message that is no younger is one overtaken by a later one (or doubled), and takes its
 //! part off the missed again; in a younger one it is an exporter that started anew.
 
-use std::collections::HashMap;
+use super::{
+    decode::{Message, SessionId, Source},
+    lru::Lru,
+};
 
-use super::decode::{Message, SessionId, Source};
-
-/// Most sequences that are followed; others are counted without looking for gaps.
+/// Most sequences that are followed; for another one, that of who has been silent longest is forgotten.
 const MAX_EXPORTERS: usize = 4096;
 /// A message this many messages (v9) or flows and records late was overtaken, not sent by an exporter that
 /// started anew.
@@ -60,14 +61,14 @@ pub enum Arrival {
     Late,
     /// The exporter started anew.
     Restart,
-    /// Too many exporters to follow this one, or a version without sequence.
+    /// A version without sequence.
     Untracked,
 }
 
 /// Sequences of all exporters.
 #[derive(Default, Debug)]
 pub struct SequenceTable {
-    exporters: HashMap<SessionId, State>,
+    exporters: Lru<SessionId, State>,
     /// Exporters that were ever followed, those that have been forgotten included.
     pub met: u64,
     /// What never arrived, in all units together: 0 when nothing is missing.
@@ -78,8 +79,8 @@ pub struct SequenceTable {
     pub restarts: u64,
     /// Messages that were overtaken or came twice.
     pub late: u64,
-    /// Messages of exporters beyond the table.
-    pub untracked: u64,
+    /// Exporters forgotten to make room for others.
+    pub forgotten: u64,
 }
 
 impl SequenceTable {
@@ -95,10 +96,10 @@ impl SequenceTable {
         let known = sequence.zip(count);
         let after = known.map(|(sequence, count)| sequence.wrapping_add(count));
         let id = SessionId { source, version, domain };
-        let Some(state) = self.exporters.get_mut(&id) else {
+        let Some(state) = self.exporters.get(id) else {
             if self.exporters.len() == MAX_EXPORTERS {
-                self.untracked += 1;
-                return Arrival::Untracked;
+                self.exporters.pop_oldest();
+                self.forgotten += 1;
             }
             self.exporters.insert(id, State { next: after, exported_ns, missed: 0 });
             self.met += 1;
@@ -142,7 +143,10 @@ impl SequenceTable {
 
     /// Forgets a connection that has ended.
     pub fn forget(&mut self, stream: u64) {
-        self.exporters.retain(|id, _| id.source.stream != stream);
+        let ended = self.exporters.iter().map(|(id, _)| *id).filter(|id| id.source.stream == stream);
+        for id in ended.collect::<Vec<_>>() {
+            self.exporters.remove(id);
+        }
     }
 
     /// Exporters that are followed.
@@ -245,13 +249,15 @@ mod tests {
         for port in 0..4096 {
             assert_eq!(note(&mut table, port, 0, 0, 5), Arrival::New);
         }
-        assert_eq!(note(&mut table, 5000, 0, 0, 5), Arrival::Untracked);
-        assert_eq!(note(&mut table, 7, 0, 30, 5), Arrival::InOrder);
-        assert_eq!((table.exporters(), table.untracked), (4096, 1));
+        assert_eq!(note(&mut table, 0, 0, 30, 5), Arrival::InOrder);
+        // Port 1 has been silent longest.
+        assert_eq!(note(&mut table, 5000, 0, 0, 5), Arrival::New);
+        assert_eq!(note(&mut table, 0, 0, 60, 5), Arrival::InOrder);
+        assert_eq!((table.exporters(), table.forgotten), (4096, 1));
+        assert_eq!(note(&mut table, 1, 0, 30, 5), Arrival::New);
         let stream = Source { stream: 9, ..source(1) };
-        table.exporters.retain(|id, _| id.source.exporter != source(3).exporter);
         assert_eq!(table.note(stream, &message(10, 0, 0, 1, 5)), Arrival::New);
         table.forget(9);
-        assert_eq!((table.exporters(), table.met), (4095, 4097));
+        assert_eq!((table.exporters(), table.met, table.forgotten), (4095, 4099, 3));
     }
 }

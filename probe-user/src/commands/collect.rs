@@ -92,6 +92,13 @@ pub fn collect(options: &CollectOptions) -> Result<(), ProbeError> {
     collector.summarize(&mut stderr).and_then(|()| stderr.flush()).ok();
     if let (Some(files), Some(written)) = (files, written) {
         written.summarize(&files.formats, &mut stderr).and_then(|()| stderr.flush()).ok();
+        if written.lost() > 0 {
+            // A script must not take these files for all there was.
+            let lost = format!("{} records or messages could not be written", written.lost());
+            return ended.and(Err(
+                ProbeError::run(lost).hint("the messages above say why; make room, and collect again")
+            ));
+        }
     }
     ended
 }

@@ -6,7 +6,6 @@
 
 mod decoder;
 mod fixed;
-mod lru;
 mod malformed;
 pub mod netflow_v5;
 mod octets;

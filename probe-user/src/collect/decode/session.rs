@@ -9,10 +9,10 @@ use std::mem::size_of;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::lru::Lru;
 use super::sampling::Samplers;
 use super::template::{Field, Template};
 use crate::collect::RecordKind;
+use crate::collect::lru::Lru;
 
 /// Where a message came from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

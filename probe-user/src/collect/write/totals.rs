@@ -63,6 +63,12 @@ pub struct WriteTotals {
 }
 
 impl WriteTotals {
+    /// What could not be written, of all formats.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.formats.iter().map(|totals| totals.unwritten[Unwritten::WriteError as usize]).sum()
+    }
+
     /// Those of a format.
     #[must_use]
     pub fn of(&self, format: WriteFormat) -> &FormatTotals {
