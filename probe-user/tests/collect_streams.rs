@@ -7,10 +7,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use probe_lab::Process;
+use probe_lab::{Process, SharedOutput};
 use probe_user::collect::{Collector, CollectorOptions, ListenUrl, OutputFormat, TlsFiles, Transport, Unit};
 use probe_user::flow::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -21,24 +21,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A writer that can be read afterwards.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(octets)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A collector whose steps a test makes.
 struct Bench {
     collector: Collector,
-    out: Shared,
+    out: SharedOutput,
     now: Timestamp,
 }
 
@@ -48,7 +34,7 @@ impl Bench {
         let listen =
             transports.iter().map(|transport| ListenUrl { transport: *transport, address }).collect();
         let options = CollectorOptions { listen, tls, ..CollectorOptions::udp(address, OutputFormat::Json) };
-        let out = Shared::default();
+        let out = SharedOutput::default();
         let collector = Collector::bind(options, Box::new(out.clone())).unwrap();
         Self { collector, out, now: Timestamp(1) }
     }
@@ -80,7 +66,7 @@ impl Bench {
     }
 
     fn protocols(&self) -> Vec<u64> {
-        let text = String::from_utf8(self.out.0.lock().unwrap().clone()).unwrap();
+        let text = self.out.text();
         let record = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
         text.lines().map(|line| record(line)["protocolIdentifier"].as_u64().unwrap()).collect()
     }

@@ -5,13 +5,13 @@
 mod selection_support;
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 use std::net::{IpAddr, UdpSocket};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use probe_lab::SharedOutput;
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorPolicy, CollectorUrl, Endpoint, ExporterOptions, NotSelected, Run, Sent, Sink, Tended, UdpSink,
@@ -23,24 +23,12 @@ use selection_support::{Bench, LOCALHOST, MS, assert_conserved, conversations, e
 /// A collector of ours, and what it wrote.
 struct Receiver {
     collector: Collector,
-    out: Shared,
-}
-
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(octets)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    out: SharedOutput,
 }
 
 impl Receiver {
     fn new() -> Self {
-        let out = Shared::default();
+        let out = SharedOutput::default();
         let options = CollectorOptions::udp(LOCALHOST.into(), OutputFormat::Json);
         Self { collector: Collector::bind(options, Box::new(out.clone())).unwrap(), out }
     }
@@ -56,7 +44,7 @@ impl Receiver {
     /// Source, destination and start of every record.
     fn records(&mut self) -> Vec<(IpAddr, IpAddr, u64)> {
         self.take();
-        let text = String::from_utf8(self.out.0.lock().unwrap().clone()).unwrap();
+        let text = self.out.text();
         let records = text.lines().map(|line| {
             let record: serde_json::Value = serde_json::from_str(line).unwrap();
             let address = |name: &str| record[name].as_str().unwrap().parse().unwrap();

@@ -3,12 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use probe_common::{Detail, FlowKey};
+use probe_lab::SharedOutput;
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
     CollectorStats, CollectorUrl, DropReason, ErrorReason, Exporter, ExporterOptions, Mechanism,
@@ -20,27 +19,8 @@ use probe_user::queue::{Producer, ring};
 const UNIX: u64 = 1_780_000_000_000_000_000;
 const MS: Duration = Duration::from_millis(1);
 
-/// A writer that can be read afterwards.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Shared {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Shared {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(octets)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn collector(format: OutputFormat) -> (Collector, Shared) {
-    let out = Shared::default();
+fn collector(format: OutputFormat) -> (Collector, SharedOutput) {
+    let out = SharedOutput::default();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let options = CollectorOptions::udp(listen, format);
     (Collector::bind(options, Box::new(out.clone())).unwrap(), out)
@@ -130,7 +110,7 @@ fn every_record_arrives_as_it_was_at_every_collector() {
         format!("{}", csv.local_addr()),
         format!("v5://{}?engine_id=40&mtu=576&source=127.0.0.2", small.local_addr()),
     ];
-    let printed = Shared::default();
+    let printed = SharedOutput::default();
     let printer = Printer::new(PrintFormat::Json, Box::new(printed.clone()));
     let options = ExporterOptions { interfaces: vec![3, 4], lossless: true, ..ExporterOptions::default() };
     let mut bench = Bench::new(&urls, options, Some(printer));
@@ -169,7 +149,7 @@ fn every_record_arrives_as_it_was_at_every_collector() {
         assert_balanced(stats);
     }
     // Both collectors read the same, and the same as was printed (the end reason is not in version 5).
-    let lines = |out: &Shared| {
+    let lines = |out: &SharedOutput| {
         let mut lines: Vec<String> =
             out.text().lines().map(|line| line.replace(r#","flowEndReason":1"#, "")).collect();
         lines.sort();
@@ -322,7 +302,7 @@ fn several_queues_are_served_and_endpoints_are_known() {
 fn a_collector_ends_by_count_and_by_silence() {
     let (feeder, _) = collector(OutputFormat::Json);
     drop(feeder);
-    let out = Shared::default();
+    let out = SharedOutput::default();
     let options = CollectorOptions {
         count: Some(31),
         idle_exit: Some(Duration::from_secs(5)),
@@ -337,7 +317,7 @@ fn a_collector_ends_by_count_and_by_silence() {
     assert!(collector.step(at(4), Duration::from_secs(5)).unwrap().finished);
     assert_eq!((collector.totals().records, out.text().lines().count()), (31, 32));
 
-    let mut silent = Collector::bind(options, Box::new(Shared::default())).unwrap();
+    let mut silent = Collector::bind(options, Box::new(SharedOutput::default())).unwrap();
     assert!(!silent.step(at(0), Duration::ZERO).unwrap().finished);
     assert!(!silent.step(at(4), Duration::ZERO).unwrap().finished);
     assert!(silent.step(at(5), Duration::ZERO).unwrap().finished);

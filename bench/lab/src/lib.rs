@@ -24,6 +24,7 @@ pub mod pcap_file;
 mod privilege;
 mod probe;
 mod process;
+mod shared_output;
 mod v5_collector;
 pub mod vectors;
 
@@ -35,4 +36,5 @@ pub use packets::flows_of;
 pub use privilege::require_root;
 pub use probe::{Ended, LedgerView, Probe};
 pub use process::{Process, http_get};
+pub use shared_output::SharedOutput;
 pub use v5_collector::{Datagram, Export, V5Collector, V5Record};

@@ -33,7 +33,7 @@ pub use select::{
 };
 pub use stats::{CollectorStats, DropReason, ErrorReason, ExportStats, NotRepresentable};
 pub use stream::{Stream, StreamSettings, Tally};
-pub use text::{FlowJson, TextFlow, write_utc};
+pub use text::{FlowJson, TextFlow, file_stem, write_utc};
 pub use transport::{
     Endpoint, Fate, FileSink, Mechanism, SctpSink, Sent, SessionTiming, Sink, SinkError, TcpSink, Tended,
     TlsSink, Trouble, UdpSink, open,

@@ -255,6 +255,18 @@ fn protocol_name(protocol: u8) -> Option<&'static str> {
     })
 }
 
+/// What files of flows that begin at a Unix time are called, without what tells their kind:
+/// `flows-20261121T051500Z`, in UTC.
+#[must_use]
+pub fn file_stem(unix_ns: u64) -> String {
+    let mut text = Vec::new();
+    // A vector takes everything, and it is ASCII.
+    write_utc(&mut text, unix_ns / 1_000_000).ok();
+    let text = String::from_utf8(text).unwrap_or_default();
+    let (seconds, _) = text.split_once('.').unwrap_or((&text, ""));
+    format!("flows-{}Z", seconds.replace(['-', ':'], "").replace(' ', "T"))
+}
+
 /// Writes a Unix time as `2026-11-20 23:43:25.123`, in UTC.
 pub fn write_utc(out: &mut impl Write, unix_ms: u64) -> io::Result<()> {
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);

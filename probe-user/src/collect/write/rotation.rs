@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::export::write_utc;
+use crate::export::{file_stem, write_utc};
 
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_HOUR: u64 = 3_600_000_000_000;
@@ -32,11 +32,7 @@ impl Interval {
 
     /// `flows-20261121T051500Z`, after its start.
     pub(super) fn stem(self) -> String {
-        let text = utc(self.start_ns);
-        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-        // Year to second; fractions of a second do not occur in a grid of whole seconds.
-        let (date, time) = digits.split_at(digits.len().saturating_sub(9));
-        format!("flows-{date}T{}Z", time.get(..6).unwrap_or(time))
+        file_stem(self.start_ns)
     }
 }
 

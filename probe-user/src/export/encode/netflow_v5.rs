@@ -16,8 +16,6 @@ pub const HEADER_LEN: usize = 24;
 pub const RECORD_LEN: usize = 48;
 /// Most records in a datagram.
 pub const MAX_RECORDS: usize = 30;
-/// Octets of a full datagram.
-pub const MAX_LEN: usize = HEADER_LEN + MAX_RECORDS * RECORD_LEN;
 
 /// What version 5 adds to the common layout.
 #[derive(Debug)]

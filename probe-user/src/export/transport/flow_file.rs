@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::export::text::write_utc;
+use crate::export::text::file_stem;
 
 const SUFFIX: &str = ".ipfix";
 const GROWING: &str = ".ipfix.tmp";
@@ -27,23 +27,13 @@ pub(super) struct FlowFile {
     octets: u64,
 }
 
-/// `flows-20261121T030000Z`
-fn stem(unix_ns: u64) -> String {
-    let mut text = Vec::new();
-    // A vector takes everything.
-    write_utc(&mut text, unix_ns / 1_000_000).ok();
-    let text = String::from_utf8_lossy(&text);
-    let digits: String = text.split('.').next().unwrap_or("").replace(['-', ':'], "").replace(' ', "T");
-    format!("{PREFIX}{digits}Z")
-}
-
 impl FlowFile {
     /// A new file in `directory`, named after the time.
     ///
     /// # Errors
     /// The kernel's.
     pub(super) fn create(directory: &Path, unix_ns: u64) -> io::Result<Self> {
-        let stem = stem(unix_ns);
+        let stem = file_stem(unix_ns);
         for number in 0..MOST_ALIKE {
             let name = if number == 0 { stem.clone() } else { format!("{stem}-{number}") };
             let whole = directory.join(format!("{name}{SUFFIX}"));
