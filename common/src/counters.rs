@@ -27,13 +27,17 @@ pub struct Counters {
     pub lost_packets: u64,
     /// Octets of those slots.
     pub lost_octets: u64,
+    /// Packets handed to an AF_XDP socket.
+    pub steered_packets: u64,
     /// Packets not metered, by [`crate::Outcome`].
     pub outcomes: [u64; OUTCOMES],
     /// Packets metered with a [`crate::Note`].
     pub notes: [u64; NOTES],
+    /// Zero.
+    pub reserved: [u64; 3],
 }
 
-const _: () = assert!(size_of::<Counters>() == 128, "two cache lines");
+const _: () = assert!(size_of::<Counters>() == 192, "three cache lines");
 
 impl Counters {
     /// The sum of two blocks.
@@ -48,6 +52,7 @@ impl Counters {
         sum.lost_records += other.lost_records;
         sum.lost_packets += other.lost_packets;
         sum.lost_octets += other.lost_octets;
+        sum.steered_packets += other.steered_packets;
         for (counter, more) in sum.outcomes.iter_mut().zip(other.outcomes) {
             *counter += more;
         }

@@ -5,7 +5,7 @@
 //! word  bits 0-15        16-31               32-47         48-63
 //! 0, 1  source address, network byte order in memory (IPv4 as ::ffff:a.b.c.d, RFC 4291 section 2.5.5.2)
 //! 2, 3  destination address, likewise
-//! 4     ingress interface (32 bits)          source port   destination port
+//! 4     interface (31 bits), bit 31: egress    source port   destination port
 //! 5     outer VLAN       inner VLAN          proto | ToS   zero in a key, TCP flags in a slot
 //! ```
 //!
@@ -26,6 +26,8 @@ pub const KEY_CUSTOMER_VLAN_MASK: u64 = 0x0fff << 16;
 
 pub(crate) const KEY_TOS_MASK: u64 = 0xff << 40;
 const IPV6_BIT: u64 = 1 << 15;
+/// Bit of word 4. An ifIndex is positive as a C int (`dev_new_index` in net/core/dev.c), so this bit is free.
+const EGRESS_BIT: u64 = 1 << 31;
 const FLAGS_SHIFT: u32 = 48;
 
 /// IP version of a flow.
@@ -35,6 +37,17 @@ pub enum IpVersion {
     V4,
     /// IPv6 (RFC 8200).
     V6,
+}
+
+/// On which way through an interface a packet was seen; the values are those of IANA element 61, flowDirection.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Direction {
+    /// It came in.
+    #[default]
+    Ingress = 0,
+    /// It went out.
+    Egress = 1,
 }
 
 /// What makes two packets one flow. See the module documentation for the layout.
@@ -88,10 +101,20 @@ impl FlowKey {
         self.words[4] = self.words[4] & 0xffff_ffff | (source as u64) << 32 | (destination as u64) << 48;
     }
 
-    /// Sets the ingress interface (ifIndex).
+    /// Sets the interface (ifIndex) that the packets came in on.
     #[inline(always)]
     pub fn set_ingress_interface(&mut self, index: u32) {
-        self.words[4] = self.words[4] & !0xffff_ffff | index as u64;
+        self.set_interface(index, Direction::Ingress);
+    }
+
+    /// Sets the interface (ifIndex) on which the packets were seen, and their direction through it.
+    #[inline(always)]
+    pub fn set_interface(&mut self, index: u32, direction: Direction) {
+        let egress = match direction {
+            Direction::Ingress => 0,
+            Direction::Egress => EGRESS_BIT,
+        };
+        self.words[4] = self.words[4] & !0xffff_ffff | index as u64 & !EGRESS_BIT | egress;
     }
 
     /// Sets the VLAN ids; only their low 12 bits count.
@@ -188,11 +211,38 @@ impl FlowKey {
         (self.words[4] >> 48) as u16
     }
 
-    /// ifIndex of the interface the packets came in on.
+    /// ifIndex of the interface on which the packets were seen, whatever their direction.
+    #[inline(always)]
+    #[must_use]
+    pub fn interface(&self) -> u32 {
+        (self.words[4] & !EGRESS_BIT) as u32
+    }
+
+    /// The direction of the packets through [`Self::interface`].
+    #[inline(always)]
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        if self.words[4] & EGRESS_BIT == 0 { Direction::Ingress } else { Direction::Egress }
+    }
+
+    /// ifIndex of the interface the packets came in on; 0 where they were seen going out.
     #[inline(always)]
     #[must_use]
     pub fn ingress_interface(&self) -> u32 {
-        self.words[4] as u32
+        match self.direction() {
+            Direction::Ingress => self.interface(),
+            Direction::Egress => 0,
+        }
+    }
+
+    /// ifIndex of the interface the packets went out on; 0 where they were seen coming in.
+    #[inline(always)]
+    #[must_use]
+    pub fn egress_interface(&self) -> u32 {
+        match self.direction() {
+            Direction::Ingress => 0,
+            Direction::Egress => self.interface(),
+        }
     }
 
     /// Outer VLAN id, 0 for none.

@@ -83,7 +83,7 @@ pub mod map_name {
     pub const CONTROL: &str = ".bss";
     /// `Set`; index ((cpu × 2 + epoch) × sets + set), mapped.
     pub const CACHE: &str = "CACHE";
-    /// `Slot`; index (cpu × records + position), mapped.
+    /// `Slot`; index (ring × records + position), where ring is (cpu << range bits) + range; mapped.
     pub const SPILL: &str = "SPILL";
     /// `DetailSet`; index as in `CACHE`, mapped; one entry where details are off.
     pub const DETAIL: &str = "DETAIL";
@@ -91,12 +91,16 @@ pub mod map_name {
     pub const SPILL_DETAIL: &str = "SPILL_DETAIL";
     /// `SamplerState`; index cpu.
     pub const SAMPLER: &str = "SAMPLER";
-    /// `RingCursor`; index cpu, mapped.
+    /// `RingCursor`; index ring, as in `SPILL`; mapped.
     pub const CURSOR: &str = "CURSOR";
     /// `Counters`; index (cpu × 2 + epoch), mapped.
     pub const COUNTERS: &str = "COUNTERS";
     /// Hash map of `OwnExportKey`.
     pub const OWN_EXPORT: &str = "OWN_EXPORT";
+    /// Hash map of `InterfaceEntry` by ifIndex.
+    pub const INTERFACES: &str = "INTERFACES";
+    /// AF_XDP sockets; index `InterfaceEntry::first_socket` + receive queue.
+    pub const XSKS: &str = "XSKS";
     /// Array of maps that nobody reads: updating it waits for running programs.
     pub const BARRIER: &str = "BARRIER";
 }

@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod cache;
 mod counters;
 mod detail;
 mod flow_key;
@@ -32,17 +33,20 @@ mod settings;
 mod slot;
 mod tick;
 
+pub use cache::{Sighting, Spill};
 pub use counters::Counters;
 pub use detail::{Detail, DetailSet, DetailedSlot};
-pub use flow_key::{FlowKey, IpVersion, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS};
+pub use flow_key::{
+    Direction, FlowKey, IpVersion, KEY_BASE_MASK, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS,
+};
 pub use hash::HashSeed;
 pub use layout::{ClockReading, Control, RingCursor, Set, WAYS, map_name};
 pub use outcome::{NOTES, Note, OUTCOMES, Outcome};
 pub use sampling::{PacketSampling, Sampler, SamplerState, selects_flow, threshold as sampling_threshold};
-pub use settings::{KernelSettings, OwnExportKey};
+pub use settings::{InterfaceEntry, KernelSettings, OwnExportKey};
 pub use slot::Slot;
 pub use tick::Tick;
 
 /// Version of everything in this crate that crosses the kernel border. The loader refuses an object
 /// with another one; `tests/layout.rs` fails when a layout changes.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

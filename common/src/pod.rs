@@ -4,8 +4,8 @@
 // SAFETY: each type is `repr(C)`, made of integers alone, has no padding (size assertions beside the
 // types and `tests/layout.rs`), and every bit pattern is a valid value.
 use crate::{
-    ClockReading, Control, Counters, Detail, DetailSet, FlowKey, KernelSettings, OwnExportKey, RingCursor,
-    SamplerState, Set, Slot,
+    ClockReading, Control, Counters, Detail, DetailSet, FlowKey, InterfaceEntry, KernelSettings,
+    OwnExportKey, RingCursor, SamplerState, Set, Slot,
 };
 
 unsafe impl aya::Pod for ClockReading {}
@@ -14,6 +14,7 @@ unsafe impl aya::Pod for Counters {}
 unsafe impl aya::Pod for Detail {}
 unsafe impl aya::Pod for DetailSet {}
 unsafe impl aya::Pod for FlowKey {}
+unsafe impl aya::Pod for InterfaceEntry {}
 unsafe impl aya::Pod for KernelSettings {}
 unsafe impl aya::Pod for OwnExportKey {}
 unsafe impl aya::Pod for RingCursor {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the loader writes into the program's read-only data before it is verified.
 
-use crate::{ABI_VERSION, HashSeed, KEY_BASE_MASK, OUTCOMES, PacketSampling};
+use crate::{ABI_VERSION, HashSeed, KEY_BASE_MASK, PacketSampling};
 
 /// Constants of one run. The verifier knows their values, so branches on them cost nothing.
 #[repr(C)]
@@ -13,7 +13,7 @@ pub struct KernelSettings {
     pub cpus: u32,
     /// log2 of the number of sets in one half of one CPU's cache.
     pub set_bits: u32,
-    /// Records in one CPU's spill ring, minus 1; the number is a power of two.
+    /// Records in one spill ring, minus 1; the number is a power of two.
     pub ring_mask: u32,
     /// 1: publish the spill ring's head with a BPF atomic (needed where stores may pass each other);
     /// 0: with a plain store.
@@ -26,12 +26,27 @@ pub struct KernelSettings {
     pub seed: HashSeed,
     /// Which packets are looked at.
     pub sampling: PacketSampling,
+    /// log2 of the number of ranges into which the sets of every cache are divided. Each range has a spill ring
+    /// on each CPU.
+    pub range_bits: u32,
+    /// Which packets go to AF_XDP sockets: [`Self::STEER_NONE`], [`Self::STEER_DEEP`] or [`Self::STEER_ALL`].
+    pub steer: u32,
+    /// 1: of packets that go out, those that came in on a metered interface are [`crate::Outcome::AlreadyMetered`].
+    pub once: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<KernelSettings>() == 104);
-const _: () = assert!(OUTCOMES <= 8);
+const _: () = assert!(size_of::<KernelSettings>() == 120);
 
 impl KernelSettings {
+    /// No packet is steered.
+    pub const STEER_NONE: u32 = 0;
+    /// Fragments, and packets with more headers than the kernel program follows.
+    pub const STEER_DEEP: u32 = 1;
+    /// Every packet, but those of queues without a socket.
+    pub const STEER_ALL: u32 = 2;
+
     /// What the object holds until the loader writes the real ones.
     pub const UNSET: Self = Self::new(0, 1, 0, HashSeed::new([0; 2 * crate::flow_key::KEY_WORDS], 1));
 
@@ -48,8 +63,26 @@ impl KernelSettings {
             key_mask: KEY_BASE_MASK,
             seed,
             sampling: PacketSampling::OFF,
+            range_bits: 0,
+            steer: Self::STEER_NONE,
+            once: 0,
+            reserved: 0,
         }
     }
+}
+
+/// What the kernel knows of a metered interface: value of the map `INTERFACES`, whose key is the ifIndex.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct InterfaceEntry {
+    /// Where its AF_XDP sockets begin in the map `XSKS`: that of receive queue 0.
+    pub first_socket: u32,
+    /// Places for sockets, one for each receive queue; 0 where none are wanted.
+    pub sockets: u32,
+    /// 1: what comes in on it is metered.
+    pub ingress: u32,
+    /// 1: what goes out on it is metered.
+    pub egress: u32,
 }
 
 /// A message of the probe itself on its way: addresses as in a [`crate::FlowKey`] and ports in its word 4.

@@ -8,7 +8,7 @@ use etherparse::{
     Ipv6Header, Ipv6RawExtHeader, LinkExtSlice, LinkSlice, NetSlice, SingleVlanHeader, SlicedPacket,
     TransportSlice, VlanId,
 };
-use probe_common::parse::{ParsedPacket, SliceBytes, parse, parse_ip};
+use probe_common::parse::{Fragment, ParsedPacket, SliceBytes, parse, parse_ip};
 use probe_common::{Detail, FlowKey, HashSeed, IpVersion, KEY_BASE_MASK, Note};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -322,7 +322,15 @@ fn independent(frame: &[u8]) -> ParsedPacket {
     detail.min_length = u16::try_from(octets).unwrap_or(u16::MAX);
     (detail.max_length, detail.max_ttl) = (detail.min_length, detail.min_ttl);
     detail.known = Detail::IP | Detail::MAC;
-    let mut packet = ParsedPacket { key, octets, tcp_flags: 0, note: None, detail };
+    let mut packet = ParsedPacket {
+        key,
+        octets,
+        header_octets: 0,
+        tcp_flags: 0,
+        fragment: Fragment::NONE,
+        note: None,
+        detail,
+    };
     if fragment_offset != 0 {
         packet.note = Some(Note::LaterFragment);
         return packet;

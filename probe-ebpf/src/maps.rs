@@ -8,10 +8,11 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{self, ArrayOfMaps},
     macros::{btf_map, map},
-    maps::{Array, HashMap},
+    maps::{Array, HashMap, XskMap},
 };
 use probe_common::{
-    ClockReading, Control, Counters, Detail, DetailSet, OwnExportKey, RingCursor, SamplerState, Set, Slot,
+    ClockReading, Control, Counters, Detail, DetailSet, InterfaceEntry, OwnExportKey, RingCursor,
+    SamplerState, Set, Slot,
 };
 
 /// A global that user space writes, by an update of the map that the loader makes of `.bss`.
@@ -64,7 +65,8 @@ pub(crate) static CONTROL: Told = Told(UnsafeCell::new(Control::UNSET));
 #[map]
 pub(crate) static CACHE: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Key: cpu × records + position. Written by the kernel, read by user space.
+/// Key: ring × records + position, where ring is (cpu << range bits) + range. Written by the kernel, read by user
+/// space.
 #[map]
 pub(crate) static SPILL: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -80,7 +82,7 @@ pub(crate) static SPILL_DETAIL: Array<Detail> = Array::with_max_entries(1, BPF_F
 #[map]
 pub(crate) static SAMPLER: Array<SamplerState> = Array::with_max_entries(1, 0);
 
-/// Key: cpu. Head written by the kernel, tail by user space.
+/// Key: ring, as in `SPILL`. Head written by the kernel, tail by user space.
 #[map]
 pub(crate) static CURSOR: Array<RingCursor> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -91,6 +93,14 @@ pub(crate) static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_M
 /// Key: a stream of our own export datagrams. Written by user space, read by the kernel on a cache miss.
 #[map]
 pub(crate) static OWN_EXPORT: HashMap<OwnExportKey, u32> = HashMap::with_max_entries(256, 0);
+
+/// Key: ifIndex. Written by user space; read by the kernel when a packet is steered or goes out.
+#[map]
+pub(crate) static INTERFACES: HashMap<u32, InterfaceEntry> = HashMap::with_max_entries(1024, 0);
+
+/// Key: `InterfaceEntry::first_socket` + receive queue. Written by user space.
+#[map]
+pub(crate) static XSKS: XskMap = XskMap::with_max_entries(1, 0);
 
 /// Value: both clocks, as `probe_clock` read them. Written by the kernel, read by user space.
 #[map]

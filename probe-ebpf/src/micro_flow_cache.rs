@@ -1,23 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! key → slot. A set-associative cache in one plain array: a hit counts in place, a miss takes a free way
-//! or evicts the older slot of its set to the spill ring. One map look-up finds the whole set.
+//! key → slot. A set-associative cache in one plain array: one map look-up finds the whole set. The rules within a set
+//! are those of [`Sighting::count`].
 //!
 //! With details, a second array beside it has one for each slot: written on a miss, widened on a hit.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use probe_common::{
-    Detail, KernelSettings, Outcome, OwnExportKey, Slot, Tick, parse::ParsedPacket, selects_flow,
+    Detail, KernelSettings, Outcome, OwnExportKey, Sighting, Tick, parse::ParsedPacket, selects_flow,
 };
 
 use crate::{
     maps::{CACHE, CONTROL, DETAIL, OWN_EXPORT},
     place::Place,
-    spill_ring,
+    spill_ring::Rings,
 };
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
+
+/// How much a packet counts for.
+#[derive(Clone, Copy)]
+pub(crate) struct Counted {
+    /// Packets: more than 1 where a buffer stands for several.
+    pub(crate) packets: u32,
+    /// Octets of their IP packets.
+    pub(crate) octets: u32,
+}
 
 /// Counts a packet in its slot.
 ///
@@ -29,6 +38,7 @@ pub(crate) fn meter<const DETAILS: bool>(
     settings: &KernelSettings,
     place: &Place,
     packet: &ParsedPacket,
+    counted: Counted,
 ) -> Result<(), Outcome> {
     let key = &packet.key;
     let mask = settings.key_mask;
@@ -38,43 +48,40 @@ pub(crate) fn meter<const DETAILS: bool>(
         return Err(Outcome::SampledOut);
     }
     let half = place.cpu * 2 + place.epoch;
-    let index = (half << settings.set_bits) + (hash >> settings.set_shift) as u32;
-    let Some(set) = CACHE.get_ptr_mut(index) else {
+    let set = (hash >> settings.set_shift) as u32;
+    let index = (half << settings.set_bits) + set;
+    let Some(slots) = CACHE.get_ptr_mut(index) else {
         // Cannot happen: the set has `set_bits` bits. Counted so that the ledger would show it.
         return Err(Outcome::Malformed);
     };
     // SAFETY: a value of an array lives as long as the map; this half belongs to this CPU while its epoch
     // is active, and user space waits for running programs before it touches it.
-    let [first, second] = unsafe { &mut (*set).slots };
+    let [first, second] = unsafe { &mut (*slots).slots };
     let (first_detail, second_detail) = details::<DETAILS>(index)?;
     // As fine as bpf_ktime_get_coarse_ns, which also steps with the jiffies, without its call: the verifier
     // turns this helper into a load (kernel/bpf/verifier.c, BPF_FUNC_jiffies64).
     // SAFETY: the helper has no preconditions.
     let now = Tick::from_ns(CONTROL.monotonic_ns(unsafe { bpf_jiffies64() }));
 
-    // A free slot is all zero and matches no key: an IPv4 key has its mapped prefix, an IPv6 key its bit.
-    if first.is_for(key, mask) {
-        count(settings, place, first, first_detail, packet, now);
-    } else if second.is_for(key, mask) {
-        count(settings, place, second, second_detail, packet, now);
-    } else {
-        if CONTROL.own_exports() != 0 && is_own_export(packet) {
-            return Err(Outcome::OwnExport);
-        }
-        let takes_first = first.packets == 0 || second.packets != 0 && first.last.is_before(second.last);
-        let (victim, detail) = if takes_first { (first, first_detail) } else { (second, second_detail) };
-        if victim.packets != 0 {
-            spill_ring::spill(settings, place, victim, detail.as_deref());
-        }
-        begin(place, victim, detail, packet, now);
-    }
+    let sighting = Sighting {
+        packet,
+        packets: counted.packets,
+        octets: counted.octets,
+        key_mask: mask,
+        now,
+        epoch: place.epoch,
+    };
+    let mut rings = Rings { settings, place, set };
+    sighting.count([first, second], [first_detail, second_detail], &mut rings, || {
+        if CONTROL.own_exports() != 0 && is_own_export(packet) { Err(Outcome::OwnExport) } else { Ok(()) }
+    })?;
 
     let counters = place.counters();
-    counters.metered_packets += 1;
-    counters.metered_octets += packet.octets as u64;
+    counters.metered_packets += counted.packets as u64;
+    counters.metered_octets += counted.octets as u64;
     if let Some(note) = packet.note {
         if let Some(counter) = counters.notes.get_mut(note as usize) {
-            *counter += 1;
+            *counter += counted.packets as u64;
         }
     }
     Ok(())
@@ -94,39 +101,6 @@ fn details<const DETAILS: bool>(index: u32) -> Result<(SlotDetail, SlotDetail), 
     // SAFETY: as for the set of slots.
     let [first, second] = unsafe { &mut (*set).details };
     Ok((Some(first), Some(second)))
-}
-
-/// Lets a slot begin with a packet.
-#[inline(always)]
-fn begin(place: &Place, slot: &mut Slot, detail: Option<&mut Detail>, packet: &ParsedPacket, now: Tick) {
-    *slot = Slot::new(&packet.key, packet.octets, packet.tcp_flags, now, place.epoch);
-    if let Some(detail) = detail {
-        *detail = packet.detail;
-    }
-}
-
-/// Adds a packet to a slot that counts for its key.
-#[inline(always)]
-fn count(
-    settings: &KernelSettings,
-    place: &Place,
-    slot: &mut Slot,
-    detail: Option<&mut Detail>,
-    packet: &ParsedPacket,
-    now: Tick,
-) {
-    if slot.octets > u32::MAX - packet.octets {
-        spill_ring::spill(settings, place, slot, detail.as_deref());
-        begin(place, slot, detail, packet, now);
-        return;
-    }
-    slot.packets += 1;
-    slot.octets += packet.octets;
-    slot.last = now;
-    slot.add_tcp_flags(packet.tcp_flags);
-    if let Some(detail) = detail {
-        detail.add_later(&packet.detail);
-    }
 }
 
 #[inline(always)]

@@ -1,36 +1,101 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The packet, with the bounds checks that the verifier wants to see.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{
+    helpers::generated::bpf_xdp_get_buff_len,
+    programs::{TcContext, XdpContext},
+};
 use probe_common::parse::PacketBytes;
 
-/// The linear part of the packet.
-pub(crate) struct XdpBytes {
+/// Octets from `start` to `end`, as the verifier knows them.
+#[derive(Clone, Copy)]
+struct Linear {
     start: usize,
     end: usize,
 }
 
-impl XdpBytes {
-    #[inline(always)]
-    pub(crate) fn new(context: &XdpContext) -> Self {
-        Self { start: context.data(), end: context.data_end() }
-    }
-}
-
-impl PacketBytes for XdpBytes {
+impl Linear {
     #[inline(always)]
     fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         let start = self.start + offset;
         if start + N > self.end {
             return None;
         }
-        // SAFETY: `N` octets from `start` lie before `data_end`; the packet outlives the program's run
-        // and nobody writes it meanwhile. The verifier checks the same.
+        // SAFETY: `N` octets from `start` lie before the end of the packet's linear part; the packet outlives the
+        // program's run and nobody writes it meanwhile. The verifier checks the same.
         Some(unsafe { &*(start as *const [u8; N]) })
     }
 
     #[inline(always)]
-    fn wire_length(&self) -> usize {
+    fn length(&self) -> usize {
         self.end - self.start
+    }
+}
+
+/// The linear part of a packet at XDP. `FRAGS`: the packet may go on in other buffers.
+pub(crate) struct XdpBytes<'a, const FRAGS: bool> {
+    context: &'a XdpContext,
+    linear: Linear,
+}
+
+impl<'a, const FRAGS: bool> XdpBytes<'a, FRAGS> {
+    #[inline(always)]
+    pub(crate) fn new(context: &'a XdpContext) -> Self {
+        Self { context, linear: Linear { start: context.data(), end: context.data_end() } }
+    }
+
+    /// Octets of the frame.
+    #[inline(always)]
+    pub(crate) fn frame_octets(&self) -> u64 {
+        self.wire_length() as u64
+    }
+}
+
+impl<const FRAGS: bool> PacketBytes for XdpBytes<'_, FRAGS> {
+    #[inline(always)]
+    fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.linear.header(offset)
+    }
+
+    #[inline(always)]
+    fn wire_length(&self) -> usize {
+        if FRAGS {
+            // SAFETY: the context is the one this program was called with.
+            unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
+        } else {
+            self.linear.length()
+        }
+    }
+}
+
+/// The linear part of a socket buffer.
+pub(crate) struct SkbBytes {
+    linear: Linear,
+    length: usize,
+}
+
+impl SkbBytes {
+    /// The octets of a buffer. If fewer than `least` of its octets lie in its linear part, it is asked to have `want`
+    /// there; that changes nothing of the packet.
+    #[inline(always)]
+    pub(crate) fn pulled(context: &TcContext, least: u32, want: u32) -> Self {
+        let length = context.len();
+        if context.data() + least as usize > context.data_end() && length > least {
+            // If it fails, what is there has to do.
+            let _refused = context.pull_data(if length < want { length } else { want });
+        }
+        Self { linear: Linear { start: context.data(), end: context.data_end() }, length: length as usize }
+    }
+}
+
+impl PacketBytes for SkbBytes {
+    #[inline(always)]
+    fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.linear.header(offset)
+    }
+
+    #[inline(always)]
+    fn wire_length(&self) -> usize {
+        self.length
     }
 }

@@ -2,7 +2,7 @@
 //! Where a packet counts: its CPU, its epoch, and their counters.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use probe_common::{Counters, KernelSettings, Outcome, parse::PacketBytes};
+use probe_common::{Counters, KernelSettings, Outcome};
 
 use crate::maps::{CONTROL, COUNTERS};
 
@@ -37,16 +37,16 @@ impl Place {
     }
 
     #[inline(always)]
-    pub(crate) fn received(&self, bytes: &impl PacketBytes) {
+    pub(crate) fn received(&self, packets: u32, frame_octets: u64) {
         let counters = self.counters();
-        counters.received_packets += 1;
-        counters.received_octets += bytes.wire_length() as u64;
+        counters.received_packets += packets as u64;
+        counters.received_octets += frame_octets;
     }
 
     #[inline(always)]
-    pub(crate) fn unmetered(&self, outcome: Outcome) {
+    pub(crate) fn unmetered(&self, packets: u32, outcome: Outcome) {
         if let Some(counter) = self.counters().outcomes.get_mut(outcome as usize) {
-            *counter += 1;
+            *counter += packets as u64;
         }
     }
 }

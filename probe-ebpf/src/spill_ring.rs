@@ -1,17 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! evicted slot → this CPU's ring. Single producer (this CPU), single consumer (the harvester).
+//! evicted slot → the ring of its range of sets on this CPU. Single producer (this CPU), single consumer (the harvester).
 
-use probe_common::{Detail, KernelSettings, Slot};
+use probe_common::{Detail, KernelSettings, Slot, Spill};
 
 use crate::{
     maps::{CURSOR, SPILL, SPILL_DETAIL},
     place::Place,
 };
 
-/// Appends a slot, with its details where they are kept; when the ring is full, counts what is lost with it.
+/// The rings of this CPU.
+pub(crate) struct Rings<'a> {
+    pub(crate) settings: &'a KernelSettings,
+    pub(crate) place: &'a Place,
+    /// The set of the cache that spills.
+    pub(crate) set: u32,
+}
+
+impl Spill for Rings<'_> {
+    /// Appends a slot, with its details where they are kept; when the ring is full, counts what is lost with it.
+    #[inline(always)]
+    fn spill(&mut self, slot: &Slot, detail: Option<&Detail>) {
+        spill(self.settings, self.place, self.set, slot, detail);
+    }
+}
+
 #[inline(always)]
-pub(crate) fn spill(settings: &KernelSettings, place: &Place, slot: &Slot, detail: Option<&Detail>) {
-    if push(settings, place, slot, detail).is_some() {
+fn spill(settings: &KernelSettings, place: &Place, set: u32, slot: &Slot, detail: Option<&Detail>) {
+    if push(settings, place, set, slot, detail).is_some() {
         place.counters().spilled_records += 1;
     } else {
         let counters = place.counters();
@@ -22,8 +37,16 @@ pub(crate) fn spill(settings: &KernelSettings, place: &Place, slot: &Slot, detai
 }
 
 #[inline(always)]
-fn push(settings: &KernelSettings, place: &Place, slot: &Slot, detail: Option<&Detail>) -> Option<()> {
-    let cursor = CURSOR.get_ptr_mut(place.cpu)?;
+fn push(
+    settings: &KernelSettings,
+    place: &Place,
+    set: u32,
+    slot: &Slot,
+    detail: Option<&Detail>,
+) -> Option<()> {
+    // The high bits of the set are those of its range.
+    let ring = (place.cpu << settings.range_bits) + (set >> (settings.set_bits - settings.range_bits));
+    let cursor = CURSOR.get_ptr_mut(ring)?;
     // SAFETY: a value of an array lives as long as the map; head and seen_tail are written by this CPU
     // alone.
     let head = unsafe { (*cursor).head };
@@ -39,7 +62,7 @@ fn push(settings: &KernelSettings, place: &Place, slot: &Slot, detail: Option<&D
         }
     }
     let records = settings.ring_mask + 1;
-    let position = place.cpu * records + (head as u32 & settings.ring_mask);
+    let position = ring * records + (head as u32 & settings.ring_mask);
     let record = SPILL.get_ptr_mut(position)?;
     // SAFETY: user space reads a record only between tail and head, and this one lies at head.
     unsafe { *record = *slot };

@@ -4,7 +4,9 @@
 //! In the order of a packet's path:
 //!
 //! - [`net`]: what the host says of its interfaces
-//! - [`kernel`]: slots from the kernel
+//! - [`slots`]: the memory in which packets are counted
+//! - [`kernel`]: counting them in the kernel
+//! - [`meter`]: counting them in user space
 //! - [`capture`]: packets from a file
 //! - [`flow`]: slots merged into flows, flows expired to records
 //! - [`overload`]: what is done when more comes than can be taken
@@ -27,9 +29,12 @@ pub mod export;
 pub mod flow;
 pub mod harvest;
 pub mod kernel;
+pub mod meter;
 pub mod net;
 pub mod overload;
+mod prefetch;
 pub mod queue;
 pub mod runtime;
+pub mod slots;
 pub mod telemetry;
 pub mod throttle;

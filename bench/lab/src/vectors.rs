@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use probe_common::parse::ParsedPacket;
+use probe_common::parse::{Fragment, ParsedPacket};
 use probe_common::{Detail, FlowKey, Note, Outcome};
 
 /// One named packet.
@@ -161,7 +161,15 @@ impl Answer {
             fragment_flags: self.fragment_flags,
             known: Detail::IP | Detail::MAC,
         };
-        Ok(Ok(ParsedPacket { key, octets: self.octets, tcp_flags: self.tcp_flags, note: self.note, detail }))
+        Ok(Ok(ParsedPacket {
+            key,
+            octets: self.octets,
+            header_octets: 0,
+            tcp_flags: self.tcp_flags,
+            fragment: Fragment::NONE,
+            note: self.note,
+            detail,
+        }))
     }
 }
 

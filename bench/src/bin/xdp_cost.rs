@@ -27,8 +27,9 @@ use clap::Parser;
 use probe_bench::report::{BenchArgs, Metric, Report};
 use probe_common::{Counters, HashSeed, PacketSampling, Slot};
 use probe_user::{
-    kernel::{CounterReader, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus},
+    kernel::{KernelOptions, LoadedProgram, possible_cpus},
     net::Role,
+    slots::{CounterReader, Sizing},
 };
 use serde_json::json;
 
@@ -230,7 +231,7 @@ impl UnderTest {
         packet_sampling: PacketSampling,
         flow_sampling: u32,
     ) -> Result<Self> {
-        let mut program = LoadedProgram::load(KernelOptions {
+        let program = LoadedProgram::load(KernelOptions {
             sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records).with_details(details),
             packet_sampling,
             flow_sampling,
@@ -239,7 +240,8 @@ impl UnderTest {
                 u8::try_from(octet * 4 + 31).unwrap_or(7)
             })),
         })?;
-        let Readers { mut spill, counters, .. } = program.readers()?;
+        let bank = program.bank()?;
+        let (mut spill, counters) = (bank.spill_readers(0), bank.counter_reader());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let drainer = thread::spawn(move || {

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where the parser gets its octets from.
 
+use super::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS};
+
 /// The octets of one frame. In the kernel an implementation checks against `data_end`, in user space
 /// against the length of a slice.
 pub trait PacketBytes {
+    /// VLAN tags the parser follows (802.1ad: a service tag and a customer tag).
+    const VLAN_TAGS: usize = MAX_VLAN_TAGS;
+    /// IPv6 extension headers the parser follows.
+    const EXTENSION_HEADERS: usize = MAX_EXTENSION_HEADERS;
+
     /// `N` octets from `offset`, or `None` when they are not all there.
     fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
 
@@ -41,5 +48,24 @@ impl PacketBytes for SliceBytes<'_> {
     #[inline(always)]
     fn wire_length(&self) -> usize {
         self.wire_length
+    }
+}
+
+/// A frame in memory, read deeper than the kernel program can: what is steered to user space, and captures.
+#[derive(Clone, Copy, Debug)]
+pub struct DeepBytes<'a>(pub SliceBytes<'a>);
+
+impl PacketBytes for DeepBytes<'_> {
+    const VLAN_TAGS: usize = 8;
+    const EXTENSION_HEADERS: usize = 64;
+
+    #[inline(always)]
+    fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.0.header(offset)
+    }
+
+    #[inline(always)]
+    fn wire_length(&self) -> usize {
+        self.0.wire_length()
     }
 }

@@ -4,7 +4,7 @@
 use super::{PacketBytes, ParsedPacket};
 use crate::Outcome;
 
-/// VLAN tags the parser follows (802.1ad: a service tag and a customer tag).
+/// VLAN tags the kernel program follows (802.1ad: a service tag and a customer tag).
 pub const MAX_VLAN_TAGS: usize = 2;
 
 pub(super) const IPV4: u16 = 0x0800;
@@ -24,6 +24,13 @@ pub(super) struct Network<'a> {
 }
 
 impl Network<'_> {
+    /// Puts back a tag that the NIC took off and left beside the frame: it was the outermost.
+    #[inline(always)]
+    pub(super) fn restore_tag(&mut self, vlan: u16) {
+        self.customer_vlan = self.vlan;
+        self.vlan = vlan;
+    }
+
     /// Adds to a packet what the link layer knows of it.
     #[inline(always)]
     pub(super) fn complete(&self, packet: &mut ParsedPacket) {
@@ -33,6 +40,9 @@ impl Network<'_> {
         }
     }
 }
+
+/// Types from here on are types; below it, the field is a length and LLC follows (IEEE 802.3-2018 section 3.2.6).
+pub(super) const FIRST_TYPE: u16 = 0x0600;
 
 /// IEEE 802.1Q-2018 section 9.5 (0x8100, 0x88a8), and the tag that came before the standard (0x9100).
 #[inline(always)]
@@ -60,6 +70,11 @@ pub(super) fn follow_tags<'a, B: PacketBytes>(
         network.vlan = tag(bytes, &mut network)?;
         if is_tag(network.ether_type) {
             network.customer_vlan = tag(bytes, &mut network)?;
+            for _ in MAX_VLAN_TAGS..B::VLAN_TAGS {
+                if is_tag(network.ether_type) {
+                    tag(bytes, &mut network)?;
+                }
+            }
             if is_tag(network.ether_type) {
                 return Err(Outcome::TooDeep);
             }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! IPv4 (RFC 791 section 3.1).
 
-use super::{PacketBytes, ParsedPacket, transport};
+use super::{Fragment, PacketBytes, ParsedPacket, transport};
 use crate::{Detail, FlowKey, Note, Outcome};
 
 const HEADER: usize = 20;
-const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
@@ -33,9 +33,12 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
     // The flags lie where IANA element 197 has them.
     let flags = header[6] & (Detail::DONT_FRAGMENT | Detail::MORE_FRAGMENTS);
     let detail = Detail::of_ip(octets, header[8], 0, flags);
-    let mut packet = ParsedPacket { key, octets, tcp_flags: 0, note: None, detail };
-    let fragment = u16::from_be_bytes([header[6], header[7]]) & MORE_FRAGMENTS_AND_OFFSET;
-    if fragment & OFFSET != 0 {
+    let place = u16::from_be_bytes([header[6], header[7]]);
+    let identification = u16::from_be_bytes([header[4], header[5]]);
+    let fragment = Fragment::new(identification.into(), place & OFFSET, place & MORE_FRAGMENTS != 0);
+    let header_octets = header_length as u32;
+    let mut packet = ParsedPacket { key, octets, header_octets, tcp_flags: 0, fragment, note: None, detail };
+    if place & OFFSET != 0 {
         packet.note = Some(Note::LaterFragment);
         return Ok(packet);
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! IPv6 and its extension headers (RFC 8200 sections 3 and 4).
 
-use super::{PacketBytes, ParsedPacket, transport};
+use super::{Fragment, PacketBytes, ParsedPacket, transport};
 use crate::{Detail, FlowKey, Note, Outcome};
 
-/// Extension headers the parser follows. RFC 8200 section 4.1 recommends an order of at most seven.
+/// Extension headers the kernel program follows. RFC 8200 section 4.1 recommends an order of at most seven.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
 
 const HEADER: usize = 40;
@@ -57,11 +57,19 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
     let octets = (payload_length + HEADER) as u32;
     let flow_label = u32::from_be_bytes([0, header[1] & 0x0f, header[2], header[3]]);
     let detail = Detail::of_ip(octets, header[7], flow_label, 0);
-    let mut packet = ParsedPacket { key, octets, tcp_flags: 0, note: None, detail };
+    let mut packet = ParsedPacket {
+        key,
+        octets,
+        header_octets: HEADER as u32,
+        tcp_flags: 0,
+        fragment: Fragment::NONE,
+        note: None,
+        detail,
+    };
 
     let mut at = offset + HEADER;
     let end = at + payload_length;
-    for _ in 0..MAX_EXTENSION_HEADERS {
+    for _ in 0..B::EXTENSION_HEADERS {
         if !is_extension(protocol) {
             break;
         }
@@ -77,13 +85,19 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
             // In 8-octet units, not counting the first.
             _ => (usize::from(extension[1]) + 1) * 8,
         };
-        if protocol == FRAGMENT && extension[3] & 1 != 0 {
-            packet.detail.fragment_flags |= Detail::MORE_FRAGMENTS;
-        }
-        let is_later_fragment = protocol == FRAGMENT && (extension[2] != 0 || extension[3] & 0xf8 != 0);
+        let is_fragment = protocol == FRAGMENT;
         protocol = extension[0];
         at += length;
-        if is_later_fragment {
+        if is_fragment {
+            let place = u16::from_be_bytes([extension[2], extension[3]]);
+            let identification = u32::from_be_bytes([extension[4], extension[5], extension[6], extension[7]]);
+            packet.fragment = Fragment::new(identification, place >> 3, place & 1 != 0);
+        }
+        if packet.fragment.more {
+            packet.detail.fragment_flags |= Detail::MORE_FRAGMENTS;
+        }
+        packet.header_octets = (at - offset) as u32;
+        if packet.fragment.offset != 0 {
             packet.key.set_protocol(protocol);
             packet.note = Some(Note::LaterFragment);
             return Ok(packet);

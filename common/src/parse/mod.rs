@@ -6,12 +6,14 @@
 
 mod bytes;
 mod ethernet;
+mod fragment;
 mod ipv4;
 mod ipv6;
 mod transport;
 
-pub use bytes::{PacketBytes, SliceBytes};
+pub use bytes::{DeepBytes, PacketBytes, SliceBytes};
 pub use ethernet::MAX_VLAN_TAGS;
+pub use fragment::Fragment;
 pub use ipv6::MAX_EXTENSION_HEADERS;
 
 use crate::{Detail, FlowKey, Note, Outcome};
@@ -23,13 +25,37 @@ pub struct ParsedPacket {
     pub key: FlowKey,
     /// Octets of the IP packet, headers included.
     pub octets: u32,
+    /// Octets of the IP header, its options or extension headers, and of the TCP, UDP or SCTP header, as far as
+    /// they were read: what each segment of a buffer that stands for several has.
+    pub header_octets: u32,
     /// TCP flags, 12 bits (RFC 9293 section 3.1); 0 for other protocols.
     pub tcp_flags: u16,
+    /// Whether it is a fragment, and which.
+    pub fragment: Fragment,
     /// What was special about it.
     pub note: Option<Note>,
     /// What its headers say beside; the MAC addresses where the link has them. A handler that does not look
     /// at it, and is inlined, does not pay for it.
     pub detail: Detail,
+}
+
+impl ParsedPacket {
+    /// Packets and octets (of IP packets) that a buffer stands for which segmentation offload will cut into, or has
+    /// put together from, segments of `segment_octets` of payload (`gso_size` of the kernel; 0: it stands for one
+    /// packet). `segments` is their number where it is known, else 0.
+    #[inline(always)]
+    #[must_use]
+    pub fn segments(&self, segment_octets: u32, segments: u32) -> (u32, u32) {
+        if segment_octets == 0 {
+            return (1, self.octets);
+        }
+        let payload = self.octets.saturating_sub(self.header_octets);
+        let segments = match segments {
+            0 => payload.div_ceil(segment_octets).max(1),
+            known => known,
+        };
+        (segments, self.octets + (segments - 1) * self.header_octets)
+    }
 }
 
 /// What is done with a packet that was parsed.
@@ -78,6 +104,33 @@ pub fn parse_and<B: PacketBytes, H: Handler>(bytes: &B, handler: H) -> Result<H:
     network(bytes, ethernet::parse(bytes)?, handler)
 }
 
+/// As [`parse_and`], of a frame whose outermost VLAN tag the NIC or the kernel has taken off: its id, where there
+/// was one (a tag control word of which only the low 12 bits count).
+///
+/// # Errors
+/// As [`parse_and`].
+#[inline(always)]
+pub fn parse_untagged_and<B: PacketBytes, H: Handler>(
+    bytes: &B,
+    stripped_tag: Option<u16>,
+    handler: H,
+) -> Result<H::Output, Outcome> {
+    let mut link = ethernet::parse(bytes)?;
+    if let Some(tag) = stripped_tag {
+        link.restore_tag(tag & 0xfff);
+    }
+    network(bytes, link, handler)
+}
+
+/// As [`parse_untagged_and`], handing the packet back.
+///
+/// # Errors
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_untagged<B: PacketBytes>(bytes: &B, stripped_tag: Option<u16>) -> Result<ParsedPacket, Outcome> {
+    parse_untagged_and(bytes, stripped_tag, Return)
+}
+
 /// Parses what follows a link header other than Ethernet that names its content by an Ethernet type
 /// (capture files of link type `LINUX_SLL`, tunnels).
 ///
@@ -109,6 +162,8 @@ fn network<B: PacketBytes, H: Handler>(
             network.complete(&mut packet);
             handler.handle(packet)
         }
+        // No type, but the length of an LLC frame.
+        ..ethernet::FIRST_TYPE => Err(Outcome::Llc),
         _ => Err(Outcome::NotIp),
     }
 }

@@ -36,10 +36,13 @@ pub(super) fn parse<B: PacketBytes>(
                 u16::from_be_bytes([ports[0], ports[1]]),
                 u16::from_be_bytes([ports[2], ports[3]]),
             );
-            if protocol == TCP && length >= 14 {
+            if protocol != TCP {
+                packet.header_octets += if protocol == SCTP { 12 } else { 8 };
+            } else if length >= 14 {
                 // Data offset, reserved bits and flags; the low 12 bits are IANA's "TCP Header Flags".
                 if let Some(flags) = bytes.header::<2>(offset + 12) {
                     packet.tcp_flags = u16::from_be_bytes([flags[0], flags[1]]) & 0x0fff;
+                    packet.header_octets += (flags[0] >> 4) as u32 * 4;
                 }
             }
         }

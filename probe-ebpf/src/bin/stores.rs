@@ -5,6 +5,7 @@
 #![no_main]
 
 #[path = "../packet_bytes.rs"]
+#[allow(dead_code, reason = "part of it is for socket buffers")]
 mod packet_bytes;
 
 use aya_ebpf::{
@@ -64,7 +65,7 @@ pub(crate) fn vary(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn parse_frame(context: &XdpContext) -> Option<parse::ParsedPacket> {
-    let mut packet = parse::parse(&XdpBytes::new(context)).ok()?;
+    let mut packet = parse::parse(&XdpBytes::<false>::new(context)).ok()?;
     packet.key.set_ingress_interface(context.ingress_ifindex() as u32);
     Some(packet)
 }

@@ -5,10 +5,11 @@ use std::io;
 
 use probe_common::Detail;
 
+use crate::prefetch::prefetch;
+
 use super::{
     live_flow::FlowId,
     memory::{Mapping, Residence},
-    prefetch::prefetch,
 };
 
 /// All details, or nothing.

@@ -12,11 +12,12 @@
 
 use std::io;
 
+use crate::prefetch::prefetch;
+
 use super::{
     bucket::{Bucket, WAYS},
     live_flow::FlowId,
     memory::{Mapping, Residence},
-    prefetch::prefetch,
 };
 
 pub(super) struct Index {

@@ -2,7 +2,7 @@
 //! Memory of fixed size, zeroed, on huge pages where the kernel has them, and resident from the start (but
 //! for files): no page fault and no allocation on the path of a packet.
 //!
-//! The only file of the flow table with `unsafe`, besides the prefetch.
+//! The only file of the flow table with `unsafe`, besides the prefetch (`crate::prefetch`).
 
 use std::{
     fs, io,

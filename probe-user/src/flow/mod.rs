@@ -11,7 +11,6 @@ mod live_flow;
 mod memory;
 mod metered;
 mod options;
-mod prefetch;
 mod record;
 mod sampling;
 mod slab;

@@ -7,10 +7,11 @@ use std::{
     ops::{Index, IndexMut},
 };
 
+use crate::prefetch::prefetch;
+
 use super::{
     live_flow::{Flow, FlowId},
     memory::{Mapping, Residence},
-    prefetch::prefetch,
 };
 
 /// All places.

@@ -63,14 +63,14 @@ impl Flush {
         Self { interface: None, reason, next: 0 }
     }
 
-    /// The flows that came in on one interface (ifIndex).
+    /// The flows seen on one interface (ifIndex).
     #[must_use]
     pub fn interface(index: u32, reason: EndReason) -> Self {
         Self { interface: Some(index), reason, next: 0 }
     }
 
     fn takes(&self, flow: &Flow) -> bool {
-        flow.packets != 0 && self.interface.is_none_or(|index| flow.key().ingress_interface() == index)
+        flow.packets != 0 && self.interface.is_none_or(|index| flow.key().interface() == index)
     }
 }
 

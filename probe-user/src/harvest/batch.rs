@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Slots on their way from the kernel to the flow table, with their details where these are kept.
+//! Slots on their way from a bank to the flow table, with their details where these are kept.
 
 use probe_common::{DetailedSlot, Slot};
 
 use crate::{
     flow::{FlowRecord, FlowTable, Moment, Totals},
-    kernel::{CacheReader, SpillReader},
+    slots::{CacheReader, SpillReader},
 };
 
 /// Slots that were read and not yet merged.

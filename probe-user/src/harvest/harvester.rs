@@ -9,8 +9,9 @@ use probe_common::Counters;
 use super::{HarvestReport, Imbalance, Outlet, SharedReport, batch::Batch, swap::Swap};
 use crate::{
     flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, SamplingNow, Totals},
-    kernel::{BarrierThread, CacheReader, CounterReader, KernelError, Readers, SpillReader},
+    kernel::{BarrierThread, ControlMap, KernelError},
     overload::Governor,
+    slots::{Bank, CacheReader, CounterReader, SpillReader},
     telemetry::metrics::HistogramCounters,
 };
 
@@ -62,7 +63,10 @@ pub enum Activity {
 pub struct Harvester {
     options: HarvestOptions,
     pub(super) rings: Vec<SpillReader>,
-    pub(super) cache: CacheReader,
+    cache: CacheReader,
+    pub(super) control: Arc<ControlMap>,
+    /// The epoch that is written now.
+    active: u32,
     counters: CounterReader,
     barrier: BarrierThread,
     pub(super) table: FlowTable,
@@ -91,23 +95,26 @@ pub struct Harvester {
 }
 
 impl Harvester {
-    /// A harvester of the maps in `readers`. `start` is now.
+    /// A harvester of a bank. `start` is now.
     #[must_use]
     pub fn new(
         options: HarvestOptions,
-        readers: Readers,
+        bank: &Bank,
+        control: Arc<ControlMap>,
         barrier: BarrierThread,
         table: FlowTable,
         outlet: Outlet,
         start: Moment,
     ) -> Self {
-        let Readers { spill, cache, counters } = readers;
-        let cpus = counters.cpus();
+        let (spill, cache, counters) = (bank.spill_readers(0), bank.cache_reader(0), bank.counter_reader());
+        let cpus = counters.rows();
         let batch = Batch::new(cache.has_details(), RING_BATCH.max(SETS * probe_common::WAYS));
         let mut harvester = Self {
             options,
             rings: spill,
             cache,
+            control,
+            active: 0,
             counters,
             barrier,
             configured: table.options(),
@@ -251,7 +258,9 @@ impl Harvester {
         for pending in &mut self.flush {
             pending.ready = true;
         }
-        self.cache.flip()?;
+        self.control.set_epoch(self.active ^ 1)?;
+        self.active ^= 1;
+        self.cache.begin(self.active ^ 1);
         self.barrier.request()
     }
 
@@ -265,11 +274,11 @@ impl Harvester {
 
     /// All of the epoch that ended is merged: its kernel counters stand still, so they can be compared.
     fn freeze(&mut self) {
-        let quiet = (self.cache.active() ^ 1) as usize;
+        let quiet = (self.active ^ 1) as usize;
         self.complete[quiet] = self.merged[quiet];
         let mut sum = Counters::default();
         for (cpu, frozen) in self.frozen.iter_mut().enumerate() {
-            frozen[quiet] = self.counters.of(cpu, self.cache.active() ^ 1);
+            frozen[quiet] = self.counters.of(cpu, self.active ^ 1);
             sum = sum.plus(&frozen[quiet]);
         }
         let difference = |kernel: u64, user: u64| kernel.wrapping_sub(user).cast_signed();

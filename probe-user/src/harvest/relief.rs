@@ -53,7 +53,7 @@ impl Harvester {
             self.table.set_options(governor.expiry(self.configured));
             let interval = change.to.sampling_interval();
             if interval != self.sampling.interval() {
-                self.cache.set_flow_sampling(interval)?;
+                self.control.set_flow_sampling(interval)?;
                 self.sampling.set(interval);
             }
         }

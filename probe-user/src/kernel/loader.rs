@@ -8,16 +8,15 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError},
     programs::Xdp,
 };
-use probe_common::{
-    Counters, Detail, DetailSet, HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, PacketSampling,
-    RingCursor, Set, Slot, map_name,
+use probe_common::{HashSeed, KEY_BASE_MASK, KernelSettings, OwnExportKey, PacketSampling, map_name};
+
+use crate::{
+    net::{Link, Role},
+    slots::{Bank, SharedArray, Sizing},
 };
 
-use crate::net::{Link, Role};
-
 use super::{
-    Attachment, Barrier, CacheReader, ControlMap, CounterReader, KernelError, SharedArray, Sizing,
-    SpillReader, XdpMode,
+    Attachment, Barrier, ControlMap, KernelError, XdpMode,
     clock::KernelClock,
     log::KernelLog,
     refusal::{chain, mismatch, no_privilege, os_error, program_error, take},
@@ -62,16 +61,6 @@ pub struct LoadedProgram {
     clock: KernelClock,
 }
 
-/// The parts of the maps that the harvester reads.
-pub struct Readers {
-    /// One for each CPU.
-    pub spill: Vec<SpillReader>,
-    /// All CPUs' caches.
-    pub cache: CacheReader,
-    /// All CPUs' counters.
-    pub counters: CounterReader,
-}
-
 impl LoadedProgram {
     /// Creates the maps and has the kernel verify the program.
     ///
@@ -86,7 +75,8 @@ impl LoadedProgram {
         }
         let sizing = options.sizing;
         let mut settings =
-            KernelSettings::new(sizing.cpus, sizing.set_bits, sizing.spill_records - 1, options.seed);
+            KernelSettings::new(sizing.rows, sizing.set_bits, sizing.spill_records - 1, options.seed);
+        settings.range_bits = sizing.range_bits;
         settings.key_mask = KEY_BASE_MASK | options.key_mask;
         settings.sampling = options.packet_sampling;
         let mut ebpf = EbpfLoader::new()
@@ -95,9 +85,9 @@ impl LoadedProgram {
             .map_max_entries(map_name::SPILL, sizing.records_in_all())
             .map_max_entries(map_name::DETAIL, sizing.detail_sets_in_all())
             .map_max_entries(map_name::SPILL_DETAIL, sizing.detail_records_in_all())
-            .map_max_entries(map_name::SAMPLER, sizing.cpus)
-            .map_max_entries(map_name::CURSOR, sizing.cpus)
-            .map_max_entries(map_name::COUNTERS, sizing.cpus * 2)
+            .map_max_entries(map_name::SAMPLER, sizing.rows)
+            .map_max_entries(map_name::CURSOR, sizing.rings_in_all())
+            .map_max_entries(map_name::COUNTERS, sizing.rows * 2)
             .load(OBJECT)
             .map_err(|error| load_error(&error, sizing))?;
         let log = KernelLog::open(&mut ebpf)?;
@@ -128,37 +118,32 @@ impl LoadedProgram {
         &self.options
     }
 
-    /// Maps the arrays for the harvester. Can be called once.
+    /// The memory in which the programs count: a row for each CPU.
     ///
     /// # Errors
-    /// When a map cannot be mapped, or was taken before.
-    pub fn readers(&mut self) -> Result<Readers, KernelError> {
-        let sizing = self.options.sizing;
-        let cpus = sizing.cpus as usize;
-        let ring = sizing.spill_records as usize;
-        let spill: Arc<SharedArray<Slot>> =
-            Arc::new(map_array(&mut self.ebpf, map_name::SPILL, sizing.records_in_all() as usize)?);
-        let cursor: Arc<SharedArray<RingCursor>> =
-            Arc::new(map_array(&mut self.ebpf, map_name::CURSOR, cpus)?);
-        let cache: SharedArray<Set> =
-            map_array(&mut self.ebpf, map_name::CACHE, sizing.sets_in_all() as usize)?;
-        let (mut details, mut spilled) = (None, None);
+    /// When a map cannot be mapped.
+    pub fn bank(&self) -> Result<Bank, KernelError> {
+        let (ebpf, sizing) = (&self.ebpf, self.options.sizing);
+        let (mut details, mut spilled_details) = (None, None);
         if sizing.details {
-            let sets = sizing.sets_in_all() as usize;
-            details = Some(map_array::<DetailSet>(&mut self.ebpf, map_name::DETAIL, sets)?);
-            let records = sizing.records_in_all() as usize;
-            spilled = Some(Arc::new(map_array::<Detail>(&mut self.ebpf, map_name::SPILL_DETAIL, records)?));
+            details = Some(map_array(ebpf, map_name::DETAIL, sizing.sets_in_all())?);
+            spilled_details = Some(map_array(ebpf, map_name::SPILL_DETAIL, sizing.records_in_all())?);
         }
-        let counters: SharedArray<Counters> = map_array(&mut self.ebpf, map_name::COUNTERS, cpus * 2)?;
-        Ok(Readers {
-            spill: (0..cpus)
-                .map(|cpu| {
-                    SpillReader::new(Arc::clone(&spill), spilled.clone(), Arc::clone(&cursor), cpu, ring)
-                })
-                .collect(),
-            cache: CacheReader::new(cache, details, Arc::clone(&self.control), sizing),
-            counters: CounterReader::new(counters, cpus),
+        Ok(Bank {
+            sizing,
+            cache: map_array(ebpf, map_name::CACHE, sizing.sets_in_all())?,
+            details,
+            spill: map_array(ebpf, map_name::SPILL, sizing.records_in_all())?,
+            spilled_details,
+            cursor: map_array(ebpf, map_name::CURSOR, sizing.rings_in_all())?,
+            counters: map_array(ebpf, map_name::COUNTERS, sizing.rows * 2)?,
         })
+    }
+
+    /// What the programs are told while they run.
+    #[must_use]
+    pub fn control(&self) -> Arc<ControlMap> {
+        Arc::clone(&self.control)
     }
 
     /// What waits for running programs. Can be called once.
@@ -244,14 +229,15 @@ fn xdp(ebpf: &mut Ebpf, role: Role, details: bool) -> Result<&mut Xdp, KernelErr
 }
 
 fn map_array<T: aya::Pod>(
-    ebpf: &mut Ebpf,
+    ebpf: &Ebpf,
     name: &'static str,
-    entries: usize,
-) -> Result<SharedArray<T>, KernelError> {
+    entries: u32,
+) -> Result<Arc<SharedArray<T>>, KernelError> {
     let Some(Map::Array(data)) = ebpf.map(name) else {
         return Err(mismatch(name));
     };
-    SharedArray::map(data.fd(), entries).map_err(|error| KernelError::Map { map: name, error })
+    let mapped = SharedArray::map(data.fd(), entries as usize);
+    mapped.map(Arc::new).map_err(|error| KernelError::Map { map: name, error })
 }
 
 fn load_error(error: &EbpfError, sizing: Sizing) -> KernelError {

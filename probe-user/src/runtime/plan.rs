@@ -8,7 +8,8 @@ use crate::{
     error::ProbeError,
     export::{Biflow, DatagramRing, ExporterOptions, OpenCollector, PairingLimits},
     flow::{FlowRecord, FlowTable},
-    kernel::{Sizing, possible_cpus},
+    kernel::possible_cpus,
+    slots::Sizing,
 };
 
 /// Records between harvester and exporter: 100 ms of one and a half million flows a second.
@@ -81,7 +82,7 @@ impl Plan {
                 resource.memory.unwrap_or(kernel) >> 20,
                 flows >> 20,
                 export >> 20,
-                wanted.cpus
+                wanted.rows
             ))
             .hint("raise --memory, or lower --max-flows")
         })?;
@@ -91,7 +92,7 @@ impl Plan {
             flows >> 20,
             plan.flows,
             kernel >> 20,
-            plan.sizing.cpus,
+            plan.sizing.rows,
             2u32 << plan.sizing.set_bits,
             plan.sizing.spill_records,
             export >> 20

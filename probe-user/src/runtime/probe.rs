@@ -145,7 +145,7 @@ impl Probe {
             key_mask: options.flow.key_mask(),
             seed: random_seed()?,
         })?;
-        let readers = program.readers()?;
+        let bank = program.bank()?;
         let barrier = program.barrier()?.start()?;
         let ExpiryOptions { idle, active, tcp_end, spread } = options.flow.expiry();
         let table = FlowTable::new(
@@ -168,7 +168,8 @@ impl Probe {
         let (governor, overload) = overload::governor(options.resource.overload, interval);
         let harvester = Harvester::new(
             HarvestOptions { interval, durations: Arc::clone(&durations) },
-            readers,
+            &bank,
+            program.control(),
             barrier,
             table,
             Outlet::new(producer),

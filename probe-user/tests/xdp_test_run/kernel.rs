@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The program in the kernel, run by `BPF_PROG_TEST_RUN`, and what its maps say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aya::{TestRun, TestRunOptions};
 use nix::{
@@ -14,8 +14,9 @@ use probe_common::{
     parse::{self, SliceBytes},
 };
 use probe_user::{
-    kernel::{Barrier, KernelOptions, LoadedProgram, Readers, Sizing, possible_cpus},
+    kernel::{Barrier, ControlMap, KernelOptions, LoadedProgram, possible_cpus},
     net::Role,
+    slots::{Bank, CacheReader, Sizing, SpillReader},
 };
 
 /// The kernel refuses shorter test packets: an Ethernet header must be there.
@@ -66,7 +67,11 @@ impl Account {
 /// The program in the kernel, not attached.
 pub(super) struct Kernel {
     program: LoadedProgram,
-    pub(super) readers: Readers,
+    pub(super) bank: Bank,
+    pub(super) rings: Vec<SpillReader>,
+    cache: CacheReader,
+    pub(super) control: Arc<ControlMap>,
+    epoch: u32,
     barrier: Barrier,
     role: Role,
     details: bool,
@@ -93,9 +98,21 @@ impl Kernel {
         change(&mut options);
         let details = options.sizing.details;
         let mut program = LoadedProgram::load(options).unwrap();
-        let readers = program.readers().unwrap();
+        let bank = program.bank().unwrap();
+        let (rings, cache, control) = (bank.spill_readers(0), bank.cache_reader(0), program.control());
         let barrier = program.barrier().unwrap();
-        Self { program, readers, barrier, role, details, seen: Account::default() }
+        Self {
+            program,
+            bank,
+            rings,
+            cache,
+            control,
+            epoch: 0,
+            barrier,
+            role,
+            details,
+            seen: Account::default(),
+        }
     }
 
     /// With details, for the role of a mirror port.
@@ -118,13 +135,15 @@ impl Kernel {
 
     /// What the ring holds, then what the cache does: the oldest first, for one key.
     pub(super) fn slots(&mut self) -> Vec<DetailedSlot> {
-        self.readers.cache.flip().unwrap();
+        self.epoch ^= 1;
+        self.control.set_epoch(self.epoch).unwrap();
         self.barrier.wait().unwrap();
+        self.cache.begin(self.epoch ^ 1);
         let mut slots: Vec<DetailedSlot> = Vec::new();
-        for ring in &mut self.readers.spill {
+        for ring in &mut self.rings {
             while ring.drain(1 << 20, &mut slots) > 0 {}
         }
-        while self.readers.cache.drain(1 << 20, &mut slots) {}
+        while self.cache.drain(1 << 20, &mut slots) {}
         slots
     }
 
@@ -136,7 +155,8 @@ impl Kernel {
             account.add(&slot.key(), slot.packets.into(), slot.octets.into(), slot.tcp_flags(), detail);
         }
         // The counters are never reset: what is new is the difference.
-        let counters = self.readers.counters.of_epoch(0).plus(&self.readers.counters.of_epoch(1));
+        let counters = self.bank.counter_reader();
+        let counters = counters.of_epoch(0).plus(&counters.of_epoch(1));
         let all = Account {
             flows: BTreeMap::new(),
             outcomes: Outcome::ALL

@@ -8,10 +8,7 @@ use probe_lab::{
     packets::{Packet, Transport},
     require_root,
 };
-use probe_user::{
-    kernel::{Sizing, possible_cpus},
-    net::Role,
-};
+use probe_user::{kernel::possible_cpus, net::Role, slots::Sizing};
 
 use super::kernel::{Account, Kernel};
 
@@ -67,14 +64,14 @@ fn spilled_details_arrive_with_their_slots() {
                 frames.push(udp_frame(flow, flow ^ turn, 60 + usize::from(flow) + usize::from(turn), flow));
             }
         }
-        let before: u64 = kernel.readers.spill.iter().map(|ring| ring.head()).sum();
+        let before: u64 = kernel.rings.iter().map(|ring| ring.head()).sum();
         kernel.run(&frames);
         let mut account = Account::default();
         for DetailedSlot { slot, detail } in kernel.slots() {
             account.add(&slot.key(), slot.packets.into(), slot.octets.into(), slot.tcp_flags(), detail);
         }
         assert_eq!(account.flows, Account::of_slices(&frames, true).flows);
-        spilled += kernel.readers.spill.iter().map(|ring| ring.head()).sum::<u64>() - before;
+        spilled += kernel.rings.iter().map(|ring| ring.head()).sum::<u64>() - before;
     }
     assert!(spilled > 1024, "only {spilled} were spilled: the ring did not wrap");
 }
@@ -129,7 +126,7 @@ fn flows_are_metered_whole_or_not_and_nested_while_the_rate_changes() {
     let frames: Vec<_> =
         (0..4).flat_map(|turn| (0..250).map(move |flow| udp_frame(flow, 64, 60 + turn, 1))).collect();
     let mut kept = |adaptive: u32| {
-        kernel.readers.cache.set_flow_sampling(adaptive).unwrap();
+        kernel.control.set_flow_sampling(adaptive).unwrap();
         let account = kernel.account(&frames);
         let metered: u64 = account.flows.values().map(|flow| flow.0).sum();
         assert_eq!(metered + account.outcomes.get("sampled_out").copied().unwrap_or(0), 1000);

@@ -12,7 +12,7 @@ fn balanced() -> Ledger {
         packets: PacketLedger {
             received: 1_000,
             metered: 900,
-            unmetered: Reasons::unmetered(&[60, 5, 4, 0, 30, 0]),
+            unmetered: Reasons::unmetered(&[60, 5, 4, 0, 30, 0, 0, 0, 0]),
             steered: 1,
             exported: 800,
             live: 70,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where slots go that are read from the kernel: with their details or without. Details are read only for
+//! Where slots go that are read: with their details or without. Details are read only for
 //! those who take them.
 
 use probe_common::{Detail, DetailedSlot, Slot};

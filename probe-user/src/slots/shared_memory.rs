@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! An array of the kernel, mapped into our memory. The only mmap of kernel memory in the tree.
+//! An array that two sides use: one of the kernel, mapped into our memory, or memory of our own for writers in user
+//! space.
 //!
 //! JUSTIFICATION for unsafe: reading slots by system call would cost one call per slot; the mapping costs
-//! none. Values are copied out and in with volatile accesses, never borrowed, because the kernel may write
+//! none. Values are copied out and in with volatile accesses, never borrowed, because the other side may write
 //! them at any time; words that both sides share while both run are accessed as atomics.
 
 use std::{io, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull, sync::atomic::AtomicU64};
 
 use aya::Pod;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 /// The values of a BPF array map with `BPF_F_MMAPABLE`.
 #[derive(Debug)]
@@ -29,15 +30,34 @@ impl<T: Pod> SharedArray<T> {
     /// # Errors
     /// Those of mmap(2).
     pub fn map(fd: impl AsFd, entries: usize) -> io::Result<Self> {
-        // The kernel's value size is rounded up to 8, and so must ours be for the strides to agree.
-        assert!(size_of::<T>().is_multiple_of(8), "a value of a mapped array has a multiple of 8 octets");
-        let length = NonZeroUsize::new(entries * size_of::<T>())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a map without entries"))?;
+        let length = Self::length(entries)?;
         // SAFETY: a new shared mapping at an address the kernel chooses touches nothing of ours.
         let base = unsafe {
             mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)
         }?;
         Ok(Self { base: base.cast(), entries, length })
+    }
+
+    /// `entries` values of our own, all zero, on huge pages where the kernel has them.
+    ///
+    /// # Errors
+    /// Those of mmap(2).
+    pub fn anonymous(entries: usize) -> io::Result<Self> {
+        let length = Self::length(entries)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
+        // SAFETY: a new mapping at an address the kernel chooses touches nothing of ours.
+        let base = unsafe { mmap_anonymous(None, length, protection, flags) }?;
+        // SAFETY: the range was mapped just now. Advice changes nothing that can be read.
+        unsafe { madvise(base, length.get(), MmapAdvise::MADV_HUGEPAGE) }.ok();
+        Ok(Self { base: base.cast(), entries, length })
+    }
+
+    fn length(entries: usize) -> io::Result<NonZeroUsize> {
+        // The kernel's value size is rounded up to 8, and so must ours be for the strides to agree.
+        assert!(size_of::<T>().is_multiple_of(8), "a value of a mapped array has a multiple of 8 octets");
+        NonZeroUsize::new(entries * size_of::<T>())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an array without entries"))
     }
 
     /// Number of values.
@@ -63,7 +83,29 @@ impl<T: Pod> SharedArray<T> {
         unsafe { at.read_volatile() }
     }
 
-    /// Overwrites a value that the kernel does not write at present.
+    /// A value that is the caller's alone at present.
+    ///
+    /// # Safety
+    ///
+    /// Until the reference ends, nobody else reads or writes this value: neither another thread nor the kernel.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "the caller vouches for it")]
+    pub(super) unsafe fn exclusive(&self, index: usize) -> &mut T {
+        let mut at = self.at(index);
+        // SAFETY: `at` is valid and aligned as for `read`; the caller vouches for exclusiveness.
+        unsafe { at.as_mut() }
+    }
+
+    /// Asks the CPU for a value before it is needed. An index out of range asks for nothing.
+    #[inline]
+    pub fn prefetch(&self, index: usize) {
+        if index < self.entries {
+            // SAFETY: the index was checked, so the address lies inside the mapping.
+            crate::prefetch::value(unsafe { self.base.add(index) }.as_ptr());
+        }
+    }
+
+    /// Overwrites a value that the other side does not write at present.
     #[inline]
     pub fn write(&self, index: usize, value: T) {
         let at = self.at(index);

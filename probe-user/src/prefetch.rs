@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Asks the CPU for memory before it is needed, so that the misses of a batch overlap.
 
-/// Fetches the cache line of the first octet of `slice[index]` and that of its last one. An index out
-/// of range asks for nothing.
+/// Fetches the cache lines of the first and of the last octet of a value; a hint, whatever the address is.
 #[inline(always)]
-pub(super) fn prefetch<T>(slice: &[T], index: usize) {
+pub(crate) fn value<T>(address: *const T) {
+    let start = address.cast::<i8>();
+    line(start);
+    if size_of::<T>() > align_of::<T>() {
+        line(start.wrapping_add(size_of::<T>() - 1));
+    }
+}
+
+/// The same of `slice[index]`. An index out of range asks for nothing.
+#[inline(always)]
+pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
     if let Some(element) = slice.get(index) {
-        let start = std::ptr::from_ref(element).cast::<i8>();
-        line(start);
-        if size_of::<T>() > align_of::<T>() {
-            line(start.wrapping_add(size_of::<T>() - 1));
-        }
+        value(std::ptr::from_ref(element));
     }
 }
 
