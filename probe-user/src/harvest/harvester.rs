@@ -1,52 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One step of the harvester: drain → merge → expire → enqueue. Who owns it calls `step` in a loop on a
-//! pinned core; nothing here reads a clock or waits, but for the end in `finish`.
+//! One step of a harvester: drain → merge → expire → enqueue, of its range of the sets of all caches. Who owns it calls
+//! `step` in a loop on a pinned core; nothing here reads a clock or waits, but for the end in `finish`.
 
-use std::{sync::Arc, time::Duration};
-
-use probe_common::Counters;
-
-use super::{HarvestReport, Imbalance, Outlet, SharedReport, batch::Batch, swap::Swap};
+use super::{
+    Cycle, Outlet, Part,
+    batch::Batch,
+    cycle::{Harvest, judged},
+    swap::Swap,
+};
 use crate::{
-    flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, SamplingNow, Totals},
-    kernel::{BarrierThread, ControlMap, KernelError},
-    overload::Governor,
-    slots::{Bank, CacheReader, CounterReader, SpillReader},
-    telemetry::metrics::HistogramCounters,
+    flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, Timestamp, Totals},
+    meter::Turn,
+    overload::{Gauge, Rung},
+    slots::{Bank, CacheReader, SpillReader},
 };
 
 /// Records taken from one ring before the next ring has its turn: 64 KiB, half of L2 stays for flows.
 const RING_BATCH: usize = 1024;
-/// Sets read from the quiet half between two looks at the rings.
+/// Sets read from the quiet halves between two looks at the rings.
 const SETS: usize = 256;
 /// Flows looked at for expiry between two looks at the rings.
 const EXPIRE: usize = 2048;
-/// A barrier that takes longer than this at the end means that the kernel is stuck.
-const BARRIER_LIMIT: Duration = Duration::from_secs(2);
 
-/// How to harvest.
-#[derive(Clone, Debug)]
-pub struct HarvestOptions {
-    /// Time from one swap to the next.
-    pub interval: Duration,
-    /// Where the time from each flip to the end of its harvest is counted.
-    pub durations: Arc<HistogramCounters>,
-}
-
-/// What others ask of the harvester.
+/// What others ask of a harvester.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// Export all flows that came in on this interface (it is gone or down).
+    /// Export all flows that were seen on this interface (it is gone or down).
     FlushInterface(u32),
     /// Follow other timeouts from now on.
     SetExpiry(ExpiryOptions),
 }
 
-/// A flush that was asked for. It is ready when an epoch has ended since: only then is all merged that the
-/// kernel had counted for the interface.
+/// A flush that was asked for. It is ready when an epoch has ended that was flipped since: only then is all merged that
+/// had been counted for the interface.
 struct PendingFlush {
     interface: u32,
-    ready: bool,
+    /// When it was asked for; nothing once it is ready.
+    asked: Option<Timestamp>,
     flush: Flush,
 }
 
@@ -61,122 +51,92 @@ pub enum Activity {
 
 /// See the module.
 pub struct Harvester {
-    options: HarvestOptions,
+    number: usize,
+    cycle: Cycle,
     pub(super) rings: Vec<SpillReader>,
-    cache: CacheReader,
-    pub(super) control: Arc<ControlMap>,
-    /// The epoch that is written now.
-    active: u32,
-    counters: CounterReader,
-    barrier: BarrierThread,
+    caches: Vec<CacheReader>,
+    /// The cache that is being read.
+    cache: usize,
     pub(super) table: FlowTable,
     pub(super) outlet: Outlet,
     /// Timeouts as asked for; those of the table are shorter under overload.
     pub(super) configured: ExpiryOptions,
-    /// Decides what to do about an overload, if anything is to be done.
-    pub(super) governor: Option<Governor>,
-    pub(super) sampling: SamplingNow,
+    /// What the governor is told, if there is one.
+    pub(super) gauge: Option<Gauge>,
+    /// The rung that the table follows.
+    pub(super) rung: Rung,
     batch: Batch,
     swap: Swap,
-    /// When the epoch was flipped last: once that epoch is merged, no packet of an earlier time is missing, so
-    /// this is the time by which flows may be judged idle.
-    flipped: Moment,
+    /// The last turn whose quiet half was merged.
+    done: Turn,
     /// What was merged of each epoch (even, odd).
     merged: [Totals; 2],
-    /// The same when that epoch was last quiet and complete.
-    complete: [Totals; 2],
-    /// The kernel's counters of each CPU and epoch at that time.
-    frozen: Vec<[Counters; 2]>,
-    imbalance: [Imbalance; 2],
-    /// Interfaces whose flows are to be exported after the next swap.
+    /// Interfaces whose flows are to be exported.
     flush: Vec<PendingFlush>,
-    report: HarvestReport,
-    shared: SharedReport,
+    part: Part,
 }
 
 impl Harvester {
-    /// A harvester of a bank. `start` is now.
+    /// Harvester number `number` of `cycle`: the reader of that range of the banks.
     #[must_use]
-    pub fn new(
-        options: HarvestOptions,
-        bank: &Bank,
-        control: Arc<ControlMap>,
-        barrier: BarrierThread,
-        table: FlowTable,
-        outlet: Outlet,
-        start: Moment,
-    ) -> Self {
-        let (spill, cache, counters) = (bank.spill_readers(0), bank.cache_reader(0), bank.counter_reader());
-        let cpus = counters.rows();
-        let batch = Batch::new(cache.has_details(), RING_BATCH.max(SETS * probe_common::WAYS));
+    pub fn new(number: usize, banks: &[Bank], cycle: Cycle, table: FlowTable, outlet: Outlet) -> Self {
+        let range = u32::try_from(number).unwrap_or(u32::MAX);
+        let details = banks.iter().any(Bank::has_details);
         let mut harvester = Self {
-            options,
-            rings: spill,
-            cache,
-            control,
-            active: 0,
-            counters,
-            barrier,
+            number,
+            cycle,
+            rings: banks.iter().flat_map(|bank| bank.spill_readers(range)).collect(),
+            caches: banks.iter().map(|bank| bank.cache_reader(range)).collect(),
+            cache: 0,
             configured: table.options(),
             table,
             outlet,
-            governor: None,
-            sampling: SamplingNow::default(),
-            batch,
+            gauge: None,
+            rung: Rung::NORMAL,
+            batch: Batch::new(details, RING_BATCH.max(SETS * probe_common::WAYS)),
             swap: Swap::Resting,
-            flipped: start,
+            done: Turn::default(),
             merged: [Totals::default(); 2],
-            complete: [Totals::default(); 2],
-            frozen: vec![[Counters::default(); 2]; cpus],
-            imbalance: [Imbalance::default(); 2],
             flush: Vec::new(),
-            report: HarvestReport::default(),
-            shared: SharedReport::default(),
+            part: Part::default(),
         };
-        harvester.publish();
+        harvester.count_part();
+        harvester.cycle.publish(number, &harvester.part);
         harvester
     }
 
-    /// Lets `governor` act when more comes than can be taken. Without one, what is too much is counted as lost.
+    /// Tells `gauge` how full everything is, and follows its rung.
     #[must_use]
-    pub fn governed_by(mut self, governor: Option<Governor>) -> Self {
-        self.governor = governor;
+    pub fn gauged_by(mut self, gauge: Option<Gauge>) -> Self {
+        self.gauge = gauge;
         self
     }
 
-    /// Where the counts can be read from.
-    #[must_use]
-    pub fn shared_report(&self) -> SharedReport {
-        self.shared.clone()
-    }
-
-    /// Does what `command` asks, as soon as all that the kernel holds now has been merged.
-    pub fn command(&mut self, command: Command) {
+    /// Does what `command` asks, as soon as all that was counted until now has been merged.
+    pub fn command(&mut self, command: Command, moment: Moment) {
         match command {
             Command::FlushInterface(index) => {
-                if self.flush.iter().all(|known| known.ready || known.interface != index) {
+                if self.flush.iter().all(|known| known.asked.is_none() || known.interface != index) {
                     let flush = Flush::interface(index, EndReason::Forced);
-                    self.flush.push(PendingFlush { interface: index, ready: false, flush });
+                    self.flush.push(PendingFlush { interface: index, asked: Some(moment.now), flush });
                 }
+                self.cycle.hurry();
             }
             Command::SetExpiry(options) => {
                 self.configured = options;
-                let governed = self.governor.as_ref().map(|governor| governor.expiry(options));
+                let governed = self.gauge.as_ref().map(|gauge| gauge.expiry(options));
                 self.table.set_options(governed.unwrap_or(options));
             }
         }
     }
 
     /// One turn.
-    ///
-    /// # Errors
-    /// When the kernel fails to wait for running programs: without that, reading would lose counts.
-    pub fn step(&mut self, moment: Moment) -> Result<Activity, KernelError> {
+    pub fn step(&mut self, moment: Moment) -> Activity {
         let drained = self.drain_rings(moment);
-        let swapped = self.advance(moment)?;
+        let advanced = self.advance(moment);
         self.outlet.push();
-        self.note_queue(moment.now)?;
-        Ok(if drained || swapped { Activity::Busy } else { Activity::Idle })
+        self.note_queue();
+        if drained || advanced { Activity::Busy } else { Activity::Idle }
     }
 
     /// Takes a batch from every ring; returns whether there was anything.
@@ -197,182 +157,122 @@ impl Harvester {
         self.batch.merge(&mut self.merged, &mut self.table, moment, self.outlet.pending());
     }
 
-    /// Moves the swap on; returns whether there was anything to do.
-    fn advance(&mut self, moment: Moment) -> Result<bool, KernelError> {
+    /// Moves the harvest on; returns whether there was anything to do.
+    fn advance(&mut self, moment: Moment) -> bool {
         let swap = std::mem::replace(&mut self.swap, Swap::Resting);
-        let (next, busy) = match swap {
-            Swap::Resting => {
-                let since = moment.now.since(self.flipped.now);
-                if since < self.options.interval && self.flush.is_empty() {
-                    (Swap::Resting, false)
-                } else {
-                    self.flip(moment)?;
-                    (Swap::Waiting, true)
-                }
-            }
-            Swap::Waiting if self.barrier.is_done()? => {
-                (Swap::Reading { heads: self.rings.iter().map(SpillReader::head).collect() }, true)
-            }
-            Swap::Waiting => (Swap::Waiting, false),
-            Swap::Reading { heads } => {
-                if self.read_quiet(moment) {
-                    (Swap::Reading { heads }, true)
-                } else {
-                    (Swap::CatchingUp { heads }, true)
-                }
-            }
-            Swap::CatchingUp { heads } => {
+        self.swap = match swap {
+            Swap::Resting => match self.cycle.begun_after(self.done) {
+                Some(harvest) => self.begin(harvest),
+                None => return false,
+            },
+            Swap::Reading { harvest, heads } if self.read_quiet(moment) => Swap::Reading { harvest, heads },
+            Swap::Reading { harvest, heads } => Swap::CatchingUp { harvest, heads },
+            Swap::CatchingUp { harvest, heads } => {
                 if self.rings.iter().zip(&heads).all(|(ring, head)| ring.tail() >= *head) {
-                    self.freeze();
-                    (Swap::Expiring, true)
+                    let quiet = (harvest.turn.epoch() ^ 1) as usize;
+                    self.part.complete[quiet] = self.merged[quiet];
+                    Swap::Expiring { harvest }
                 } else {
-                    (Swap::CatchingUp { heads }, true)
+                    Swap::CatchingUp { harvest, heads }
                 }
             }
-            Swap::Expiring => {
-                if self.expire(moment) {
-                    (Swap::Expiring, true)
-                } else {
-                    self.judge(self.flipped.now)?;
-                    (self.relieve(), true)
-                }
+            Swap::Expiring { harvest } if self.expire(harvest, moment) => Swap::Expiring { harvest },
+            Swap::Expiring { harvest } => {
+                self.note_table();
+                Swap::Relieving { harvest, flows: self.relief() }
             }
-            Swap::Relieving { flows } => {
-                if flows > 0 {
-                    (Swap::Relieving { flows: self.evict(flows, moment) }, true)
-                } else {
-                    self.options.durations.observe(moment.now.since(self.flipped.now));
-                    self.report.swaps += 1;
-                    self.outlet.push();
-                    self.publish();
-                    (Swap::Resting, true)
-                }
+            Swap::Relieving { harvest, flows: 0 } => {
+                self.outlet.push();
+                self.count_part();
+                self.done = harvest.turn;
+                self.cycle.finish(self.number, self.done, &self.part);
+                Swap::Resting
+            }
+            Swap::Relieving { harvest, flows } => {
+                Swap::Relieving { harvest, flows: self.evict(flows, moment) }
             }
         };
-        self.swap = next;
-        Ok(busy)
+        true
     }
 
-    fn flip(&mut self, moment: Moment) -> Result<(), KernelError> {
-        self.flipped = moment;
+    fn begin(&mut self, harvest: Harvest) -> Swap {
         for pending in &mut self.flush {
-            pending.ready = true;
+            pending.asked = pending.asked.filter(|asked| harvest.flipped.now < *asked);
         }
-        self.control.set_epoch(self.active ^ 1)?;
-        self.active ^= 1;
-        self.cache.begin(self.active ^ 1);
-        self.barrier.request()
+        for cache in &mut self.caches {
+            cache.begin(harvest.turn.epoch() ^ 1);
+        }
+        self.cache = 0;
+        Swap::Reading { harvest, heads: self.rings.iter().map(SpillReader::head).collect() }
     }
 
-    /// Reads some sets of the quiet half; returns whether there are more.
+    /// Reads some sets of the quiet halves; returns whether there are more.
     fn read_quiet(&mut self, moment: Moment) -> bool {
+        let Some(cache) = self.caches.get_mut(self.cache) else { return false };
         self.batch.clear();
-        let more = self.batch.drain_cache(&mut self.cache, SETS);
-        self.merge(moment);
-        more
-    }
-
-    /// All of the epoch that ended is merged: its kernel counters stand still, so they can be compared.
-    fn freeze(&mut self) {
-        let quiet = (self.active ^ 1) as usize;
-        self.complete[quiet] = self.merged[quiet];
-        let mut sum = Counters::default();
-        for (cpu, frozen) in self.frozen.iter_mut().enumerate() {
-            frozen[quiet] = self.counters.of(cpu, self.active ^ 1);
-            sum = sum.plus(&frozen[quiet]);
+        if !self.batch.drain_cache(cache, SETS) {
+            self.cache += 1;
         }
-        let difference = |kernel: u64, user: u64| kernel.wrapping_sub(user).cast_signed();
-        let merged = self.complete[quiet];
-        // Counts only grow, so the latest difference of each epoch holds all earlier ones.
-        self.imbalance[quiet] = Imbalance {
-            packets: difference(sum.metered_packets, merged.packets + sum.lost_packets)
-                + difference(sum.received_packets, sum.metered_packets + sum.unmetered_packets()),
-            octets: difference(sum.metered_octets, merged.octets + sum.lost_octets),
-        };
-        let [even, odd] = self.imbalance;
-        self.report.imbalance =
-            Imbalance { packets: even.packets + odd.packets, octets: even.octets + odd.octets };
+        self.merge(moment);
+        self.cache < self.caches.len()
     }
 
     /// Exports some of the flows that are over; returns whether there are more.
-    fn expire(&mut self, moment: Moment) -> bool {
+    fn expire(&mut self, harvest: Harvest, moment: Moment) -> bool {
         // Judged by the time of the flip: what came later may not be merged yet.
-        let judged = Moment { now: self.flipped.now, wall: moment.wall };
+        let judged = judged(harvest.flipped, moment.wall);
         if self.may_expire() && self.table.expire(judged, EXPIRE, self.outlet.pending()) {
             return true;
         }
-        let Some(pending) = self.flush.first_mut().filter(|pending| pending.ready) else { return false };
-        if !self.table.flush(&mut pending.flush, moment, EXPIRE, self.outlet.pending()) {
-            self.flush.remove(0);
+        let ready = |pending: &PendingFlush| pending.asked.is_none();
+        let Some(at) = self.flush.iter().position(ready) else { return false };
+        if !self.table.flush(&mut self.flush[at].flush, moment, EXPIRE, self.outlet.pending()) {
+            self.flush.remove(at);
         }
-        self.flush.first().is_some_and(|pending| pending.ready)
+        if self.flush.iter().any(|pending| pending.asked.is_some()) {
+            self.cycle.hurry();
+        }
+        self.flush.iter().any(ready)
     }
 
-    /// The end: merges all that the kernel holds, then exports every flow, waiting for room in the queue
-    /// as long as `more_time` allows. To be called when the program is detached.
-    ///
-    /// # Errors
-    /// When the kernel fails to wait for running programs.
-    pub fn finish(
-        &mut self,
-        mut clock: impl FnMut() -> Moment,
-        mut wait_for_room: impl FnMut() -> bool,
-    ) -> Result<(), KernelError> {
-        if self.swap == Swap::Waiting {
-            self.barrier.finish(BARRIER_LIMIT)?;
-        }
-        // Twice, so that both halves have been quiet once: the one that is quiet now may be half read.
-        for half in 0..2 {
-            if half == 1 {
-                self.flip(clock())?;
-            } else {
-                self.barrier.request()?;
-            }
-            self.barrier.finish(BARRIER_LIMIT)?;
-            while self.drain_rings(clock()) {}
-            while self.read_quiet(clock()) {}
-            self.freeze();
-        }
-        // The half that was quiet first was complete then; what was merged since belongs to the other.
-        self.swap = Swap::Resting;
+    /// The end, when the swapper has finished: exports every flow, waiting for room in the queue as long as
+    /// `more_time` allows.
+    pub fn finish(&mut self, mut clock: impl FnMut() -> Moment, mut wait_for_room: impl FnMut() -> bool) {
+        // A harvest that is under way is done, and whatever is left in the rings merged.
+        while self.drain_rings(clock()) || self.advance(clock()) {}
         let mut all = Flush::all(EndReason::Forced);
         while self.table.flush(&mut all, clock(), EXPIRE, self.outlet.pending()) {
-            while !self.outlet.push_or_keep() {
-                if !wait_for_room() {
-                    self.outlet.push();
-                }
-            }
+            self.push_all(&mut wait_for_room);
         }
+        self.push_all(&mut wait_for_room);
+        self.count_part();
+        self.cycle.publish(self.number, &self.part);
+    }
+
+    fn push_all(&mut self, wait_for_room: &mut impl FnMut() -> bool) {
         while !self.outlet.push_or_keep() {
             if !wait_for_room() {
                 self.outlet.push();
             }
         }
-        self.publish();
-        Ok(())
     }
 
-    fn publish(&mut self) {
-        let overload = self.overload_status();
-        let report = &mut self.report;
-        report.cpus = self.frozen.iter().map(|[even, odd]| even.plus(odd)).collect();
-        report.spill_fill = self.rings.iter().map(SpillReader::fill_ratio).collect();
-        let ahead = |part: fn(&Totals) -> u64| {
-            (0..2).map(|epoch| part(&self.merged[epoch]) - part(&self.complete[epoch])).sum()
+    fn count_part(&mut self) {
+        let part = &mut self.part;
+        part.spill_fill = self.rings.iter().map(SpillReader::fill_ratio).collect();
+        let ahead = |count: fn(&Totals) -> u64| {
+            (0..2).map(|epoch| count(&self.merged[epoch]) - count(&part.complete[epoch])).sum()
         };
-        report.ahead = Totals {
+        part.ahead = Totals {
             flows: 0,
             packets: ahead(|totals| totals.packets),
             octets: ahead(|totals| totals.octets),
         };
-        report.overload = overload;
-        report.flow_sampling = self.sampling.interval();
-        report.live = self.table.live();
-        report.capacity = self.table.capacity() as u64;
-        report.created = self.table.created();
-        report.expired = EndReason::ALL.map(|reason| self.table.expired(reason));
-        report.exported = self.outlet.exported();
-        report.queue_full = self.outlet.lost();
-        self.shared.write(report);
+        part.live = self.table.live();
+        part.capacity = self.table.capacity() as u64;
+        part.created = self.table.created();
+        part.expired = EndReason::ALL.map(|reason| self.table.expired(reason));
+        part.exported = self.outlet.exported();
+        part.queue_full = self.outlet.lost();
     }
 }

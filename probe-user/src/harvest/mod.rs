@@ -1,21 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! slot → flow → record, on a pinned core.
+//! slot → flow → record, on pinned cores.
 //!
-//! - `harvester`: one step: drain → merge → expire → enqueue
-//! - `batch`: slots between kernel and flow table
-//! - `swap`: the cycle in which the kernel's caches are read
+//! - `swapper`: makes the halves of the caches change places, compares and publishes
+//! - `harvester`: one step: drain → merge → expire → enqueue, of a range of all caches
+//! - `swap`: the cycle that both follow; `cycle`: what they tell each other of it
+//! - `batch`: slots between bank and flow table
 //! - `outlet`: records → queue, counting what finds no room
 //! - `relief`: what is done when more comes than can be taken
-//! - `report`: what telemetry gets to see, once for each swap
+//! - `part`, `report`: what telemetry gets to see, once for each swap
 
 mod batch;
+mod cycle;
 mod harvester;
 mod outlet;
+mod part;
 mod relief;
 mod report;
 mod swap;
+mod swapper;
 
-pub use harvester::{Activity, Command, HarvestOptions, Harvester};
+pub use cycle::Cycle;
+pub use harvester::{Activity, Command, Harvester};
 pub use outlet::Outlet;
-pub use report::{HarvestReport, Imbalance, SharedReport};
-pub use swap::Swap;
+pub use part::Part;
+pub use report::{HarvestReport, Imbalance, RowsReport, SharedReport};
+pub use swapper::{KernelWriters, SwapOptions, Swapper, WorkerWriters, Writers};

@@ -19,7 +19,7 @@ mod privilege;
 mod refusal;
 
 pub use attach::{Attachment, XdpMode};
-pub use barrier::{Barrier, BarrierThread};
+pub use barrier::Barrier;
 pub use control::ControlMap;
 pub use cpus::possible_cpus;
 pub use error::KernelError;

@@ -54,6 +54,11 @@ impl Turns {
         self.0.taken[worker].store(turn.0, Ordering::Release);
     }
 
+    /// Says that this worker counts no more: it writes neither half from now on.
+    pub fn retire(&self, worker: usize) {
+        self.take(worker, Turn(u64::MAX));
+    }
+
     /// Whether all workers have taken the turn that was told.
     #[must_use]
     pub fn all_taken(&self) -> bool {

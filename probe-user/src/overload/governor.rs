@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The ladder with its readings, and what follows from it for the flow table. Its owner reports levels as it meets
-//! them, asks once for each harvest (and at once when a ring is nearly full), and does what the rung says.
+//! The ladder with its readings. Harvesters report levels to its [`Gauge`] as they meet them, and do what the rung says;
+//! its owner asks once for each swap, and at once when a ring is nearly full.
 
 use std::sync::mpsc::Sender;
 
 use super::{
+    gauge::Gauge,
     ladder::{Change, Ladder},
-    pressure::Pressure,
     rung::Rung,
 };
-use crate::flow::{ExpiryOptions, Timestamp};
-
-/// Of the table, exported early in one harvest at most.
-const EARLY_SHARE: u64 = 8;
-/// Early exports go down to this part of the table's low mark: at the mark itself the calm would not begin.
-const EARLY_GOAL: f64 = 0.95;
+use crate::flow::Timestamp;
 
 /// What telemetry gets to see.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -31,8 +26,7 @@ pub struct OverloadStatus {
 #[derive(Debug)]
 pub struct Governor {
     ladder: Ladder,
-    /// The highest levels since it was last asked.
-    peak: Pressure,
+    gauge: Gauge,
     status: OverloadStatus,
     /// Where moves are told, to be logged: whoever meters must not wait for a log.
     changes: Sender<Change>,
@@ -42,26 +36,27 @@ impl Governor {
     /// A governor that tells its moves to `changes`.
     #[must_use]
     pub fn new(ladder: Ladder, changes: Sender<Change>) -> Self {
-        Self { ladder, peak: Pressure::default(), status: OverloadStatus::default(), changes }
+        Self { gauge: Gauge::new(*ladder.options()), ladder, status: OverloadStatus::default(), changes }
     }
 
-    /// Notes levels between two questions: rings and queue fill and empty within milliseconds.
-    #[inline]
-    pub fn note(&mut self, pressure: &Pressure) {
-        self.peak.raise(pressure);
+    /// Where levels are reported, and the rung is seen.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        self.gauge.clone()
     }
 
     /// Whether to ask at once.
     #[inline]
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.peak.ring >= self.ladder.options().urgent_ring
+        self.gauge.is_urgent()
     }
 
     /// Judges all levels noted since the last time; returns the move, if there is one.
     pub fn judge(&mut self, now: Timestamp) -> Option<Change> {
-        let change = self.ladder.step(now, std::mem::take(&mut self.peak))?;
+        let change = self.ladder.step(now, self.gauge.take_peaks())?;
         self.status.rung = change.to;
+        self.gauge.set_rung(change.to);
         if change.is_up() {
             self.status.ups += 1;
         } else {
@@ -76,28 +71,5 @@ impl Governor {
     #[must_use]
     pub fn status(&self) -> OverloadStatus {
         self.status
-    }
-
-    /// When flows end on this rung, where `configured` is what was asked for.
-    #[must_use]
-    pub fn expiry(&self, configured: ExpiryOptions) -> ExpiryOptions {
-        ExpiryOptions { idle: self.status.rung.idle(configured.idle), ..configured }
-    }
-
-    /// How many flows to export early now, of `live` flows in a table for `capacity`: down to below the low mark,
-    /// a share of the table at a time, and no more than `room` records, lest they be lost in the queue.
-    #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a mark is a ratio; flows are far below 2^52"
-    )]
-    pub fn early_exports(&self, live: u64, capacity: u64, room: u64) -> u64 {
-        if !self.status.rung.exports_early() {
-            return 0;
-        }
-        let goal = (capacity as f64 * self.ladder.options().low.table * EARLY_GOAL) as u64;
-        live.saturating_sub(goal).min((capacity / EARLY_SHARE).max(1)).min(room)
     }
 }

@@ -6,8 +6,10 @@
 //! - `pressure`: how full what fills up is, and the marks it is compared with
 //! - `rung`: what each rung does
 //! - `ladder`: when to climb and when to come down; a pure state machine
-//! - `governor`: the ladder with its readings, as the harvester keeps it
+//! - `governor`: the ladder with its readings, as the swapper keeps it
+//! - `gauge`: what it shares with the harvesters
 
+mod gauge;
 mod governor;
 mod ladder;
 mod pressure;
@@ -15,6 +17,7 @@ mod rung;
 #[cfg(test)]
 mod tests;
 
+pub use gauge::Gauge;
 pub use governor::{Governor, OverloadStatus};
 pub use ladder::{Change, Ladder, LadderOptions};
 pub use pressure::{Cause, Pressure};

@@ -34,6 +34,12 @@ impl Rung {
         self.0
     }
 
+    /// That of a number; the highest for larger ones.
+    #[must_use]
+    pub(super) fn of_number(number: u8) -> Self {
+        Self(number).min(Self::TOP)
+    }
+
     /// The next one up; the highest stays.
     #[must_use]
     pub fn up(self) -> Self {

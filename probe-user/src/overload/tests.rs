@@ -192,9 +192,9 @@ fn a_change_says_what_why_how_much_and_what_to_do() {
 fn the_governor_judges_the_highest_levels_since_the_last_time() {
     let (changes, told) = channel();
     let mut governor = Governor::new(ladder(), changes);
-    governor.note(&ring(0.85));
-    governor.note(&table(0.3));
-    governor.note(&ring(0.1));
+    governor.gauge().note(&ring(0.85));
+    governor.gauge().note(&table(0.3));
+    governor.gauge().note(&ring(0.1));
     assert!(governor.is_urgent());
     let change = governor.judge(at(0)).unwrap();
     assert_eq!(change.pressure, Pressure { ring: 0.85, table: 0.3, queue: 0.0 });
@@ -216,17 +216,20 @@ fn early_exports_end_below_the_low_mark_and_never_overfill_the_queue() {
         tcp_end: true,
         spread: Spread::default(),
     };
-    assert_eq!(governor.early_exports(1000, 1000, 1000), 0);
+    assert_eq!(governor.gauge().early_exports(1000, 1000, 1000), 0);
     for step in 0..2 {
-        governor.note(&ring(1.0));
+        governor.gauge().note(&ring(1.0));
         governor.judge(at(step * DWELL));
     }
-    assert_eq!(governor.expiry(configured), ExpiryOptions { idle: Duration::from_secs(5), ..configured });
-    assert_eq!(governor.early_exports(1000, 1000, 10_000), 125, "a share of the table");
-    assert_eq!(governor.early_exports(750, 1000, 10_000), 85, "to below the low mark");
-    assert_eq!(governor.early_exports(665, 1000, 10_000), 0);
-    assert_eq!(governor.early_exports(1000, 1000, 7), 7, "what the queue has room for");
-    assert_eq!(governor.early_exports(1, 1, 5), 1, "also of the smallest table");
+    assert_eq!(
+        governor.gauge().expiry(configured),
+        ExpiryOptions { idle: Duration::from_secs(5), ..configured }
+    );
+    assert_eq!(governor.gauge().early_exports(1000, 1000, 10_000), 125, "a share of the table");
+    assert_eq!(governor.gauge().early_exports(750, 1000, 10_000), 85, "to below the low mark");
+    assert_eq!(governor.gauge().early_exports(665, 1000, 10_000), 0);
+    assert_eq!(governor.gauge().early_exports(1000, 1000, 7), 7, "what the queue has room for");
+    assert_eq!(governor.gauge().early_exports(1, 1, 5), 1, "also of the smallest table");
 }
 
 fn level() -> impl Strategy<Value = f64> {

@@ -138,7 +138,7 @@ impl Observer {
     #[must_use]
     pub(super) fn ledger(&self) -> Ledger {
         let report = self.harvest.read();
-        let kernel = report.kernel();
+        let kernel = report.writers();
         Ledger {
             packets: packets(&report),
             octets: OctetLedger {
@@ -183,7 +183,7 @@ impl Observer {
 
 /// Where the packets of a report went.
 fn packets(report: &HarvestReport) -> PacketLedger {
-    let kernel = report.kernel();
+    let kernel = report.writers();
     PacketLedger {
         received: kernel.received_packets,
         metered: kernel.metered_packets,
@@ -196,9 +196,9 @@ fn packets(report: &HarvestReport) -> PacketLedger {
 }
 
 fn cpus(report: &HarvestReport) -> Vec<metrics::Cpu> {
-    let fill = report.spill_fill.iter();
+    let fill = report.cpus.spill_fill.iter();
     (0u32..)
-        .zip(report.cpus.iter().zip(fill))
+        .zip(report.cpus.counters.iter().zip(fill))
         .map(|(cpu, (counters, fill))| metrics::Cpu {
             cpu,
             counters: *counters,

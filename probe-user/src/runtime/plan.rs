@@ -22,10 +22,12 @@ const KERNEL_DEFAULT: u64 = 1 << 30;
 pub(super) struct Plan {
     /// Sizes of the kernel's maps.
     pub sizing: Sizing,
-    /// Flows in the table.
+    /// Flows in all tables together.
     pub flows: u32,
-    /// Records in the queue.
+    /// Records in all queues together.
     pub queue: usize,
+    /// Harvesters, each with a range of the caches, a table and a queue of its own.
+    pub harvesters: usize,
 }
 
 /// What collectors take memory for.
@@ -68,9 +70,12 @@ impl Plan {
         details: bool,
     ) -> Result<Self, ProbeError> {
         let resource = &options.resource;
-        let wanted =
-            Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records).with_details(details);
-        let mut plan = Self { sizing: wanted, flows: options.flow.max_flows, queue: QUEUE_RECORDS };
+        let harvesters = 1;
+        let wanted = Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records)
+            .with_details(details)
+            .with_ranges(u32::try_from(harvesters).unwrap_or(1));
+        let mut plan =
+            Self { sizing: wanted, flows: options.flow.max_flows, queue: QUEUE_RECORDS, harvesters };
         let Parts { flows, export, .. } = plan.parts(collectors);
         let kernel = match resource.memory {
             Some(memory) => memory.saturating_sub(flows + export),
@@ -94,7 +99,7 @@ impl Plan {
             kernel >> 20,
             plan.sizing.rows,
             2u32 << plan.sizing.set_bits,
-            plan.sizing.spill_records,
+            plan.sizing.spill_records << plan.sizing.range_bits,
             export >> 20
         );
         if plan.sizing != wanted {
@@ -106,6 +111,18 @@ impl Plan {
             );
         }
         Ok(plan)
+    }
+
+    /// Room in each table: keys are spread evenly by a hash, so each gets its share and a little more.
+    #[must_use]
+    pub(super) fn flows_of_harvester(&self) -> usize {
+        (self.flows as usize).div_ceil(self.harvesters)
+    }
+
+    /// Records in each queue, a power of two.
+    #[must_use]
+    pub(super) fn queue_of_harvester(&self) -> usize {
+        self.queue.div_ceil(self.harvesters).next_power_of_two()
     }
 
     /// What each part takes.

@@ -26,7 +26,7 @@ use super::{
     plan::{Collectors, Plan},
     reload,
     signals::Signals,
-    threads::{ExportCommand, ExporterThread, HarvesterThread},
+    threads::{ExportCommand, ExporterThread, HarvesterThread, SwapperThread},
     told::{self, SharedFlowOptions},
     watch::Watch,
 };
@@ -35,8 +35,9 @@ use crate::{
     error::ProbeError,
     export::{CollectorUrl, Exporter, ExporterOptions, OpenCollector, PrintFormat, Printer, open},
     flow::{ExpiryOptions, FlowTable, TableOptions, Timestamp},
-    harvest::{Command, HarvestOptions, Harvester, Outlet},
+    harvest::{Command, Cycle, Harvester, KernelWriters, Outlet, SwapOptions, Swapper, Writers},
     kernel::{KernelOptions, LoadedProgram},
+    overload::Governor,
     queue,
     telemetry::{
         Ledger,
@@ -50,7 +51,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// How often the kernel's clocks are compared.
 const CLOCK: Duration = Duration::from_secs(10);
-/// From the signal to the end: the harvester's part, and the whole. Five seconds are promised.
+/// From the signal to the end: when the swapper is done, the harvesters, and all. Five seconds are promised.
+const SWAPPER_END: Duration = Duration::from_millis(1500);
 const HARVESTER_END: Duration = Duration::from_millis(2500);
 const EXPORTER_END: Duration = Duration::from_millis(4500);
 
@@ -62,7 +64,8 @@ pub struct Probe {
     options: RunOptions,
     program: LoadedProgram,
     interfaces: Interfaces,
-    harvester: HarvesterThread,
+    swapper: SwapperThread,
+    harvesters: Vec<HarvesterThread>,
     exporter: ExporterThread,
     observer: Observer,
     overload: OverloadLog,
@@ -145,37 +148,45 @@ impl Probe {
             key_mask: options.flow.key_mask(),
             seed: random_seed()?,
         })?;
-        let bank = program.bank()?;
-        let barrier = program.barrier()?.start()?;
         let ExpiryOptions { idle, active, tcp_end, spread } = options.flow.expiry();
-        let table = FlowTable::new(
-            TableOptions {
-                capacity: plan.flows as usize,
-                idle,
-                active,
-                tcp_end,
-                spread,
-                key_mask: options.flow.key_mask(),
-                details,
-                seed: random_seed()?,
-            },
-            started.now,
-        )
-        .map_err(|error| ProbeError::host(error.to_string()))?;
-        let (producer, consumer) = queue::ring(plan.queue);
         let durations = Arc::new(HistogramCounters::default());
         let interval = options.resource.harvest_interval;
         let (governor, overload) = overload::governor(options.resource.overload, interval);
-        let harvester = Harvester::new(
-            HarvestOptions { interval, durations: Arc::clone(&durations) },
-            &bank,
-            program.control(),
-            barrier,
-            table,
-            Outlet::new(producer),
-            started,
-        )
-        .governed_by(governor);
+        let gauge = governor.as_ref().map(Governor::gauge);
+        let writers = Writers {
+            kernel: Some(KernelWriters {
+                bank: program.bank()?,
+                control: program.control(),
+                barrier: program.barrier()?,
+            }),
+            workers: None,
+        };
+        let banks = writers.banks();
+        let cycle = Cycle::new(plan.harvesters, started);
+        let (mut harvesters, mut consumers) = (Vec::new(), Vec::new());
+        for number in 0..plan.harvesters {
+            let table = FlowTable::new(
+                TableOptions {
+                    capacity: plan.flows_of_harvester(),
+                    idle,
+                    active,
+                    tcp_end,
+                    spread,
+                    key_mask: options.flow.key_mask(),
+                    details,
+                    seed: random_seed()?,
+                },
+                started.now,
+            )
+            .map_err(|error| ProbeError::host(error.to_string()))?;
+            let (producer, consumer) = queue::ring(plan.queue_of_harvester());
+            consumers.push(consumer);
+            let outlet = Outlet::new(producer);
+            harvesters
+                .push(Harvester::new(number, &banks, cycle.clone(), table, outlet).gauged_by(gauge.clone()));
+        }
+        let options_of_swap = SwapOptions { interval, durations: Arc::clone(&durations) };
+        let swapper = Swapper::new(options_of_swap, writers, cycle, started).governed_by(governor);
         let flow_options = SharedFlowOptions::new(options.flow.clone().into());
         let exporter = Exporter::new(
             ExporterOptions {
@@ -184,23 +195,23 @@ impl Probe {
                 domain: options.export.domain,
                 interfaces: interfaces.indexes(),
                 told: told::source(
-                    harvester.shared_report(),
+                    swapper.shared_report(),
                     interfaces.status(),
                     &flow_options,
-                    harvester.sampling_now(),
+                    swapper.sampling_now(),
                 ),
                 policy: options.export.collector_policy.into(),
                 seed: random_seed()?,
                 ..ExporterOptions::default()
             },
             collectors,
-            vec![consumer],
+            consumers,
             print.map(printer),
         );
 
         let configured = Arc::new(AtomicU64::new(started.wall.unix_ns(started.now)));
         let observer = Observer {
-            harvest: harvester.shared_report(),
+            harvest: swapper.shared_report(),
             durations,
             export: exporter.stats(),
             interfaces: interfaces.status(),
@@ -217,15 +228,19 @@ impl Probe {
         let cores = Cores::choose(options.resource.cores);
         info!("{}", cores.describe());
         let exporter = ExporterThread::start(exporter, cores.exporter)?;
-        let harvester = HarvesterThread::start(harvester, cores.harvester)?;
-        let watch = Watch::new([harvester.heartbeat(), exporter.heartbeat()]);
+        let harvesters = start_harvesters(harvesters, cores.harvester)?;
+        let swapper = SwapperThread::start(swapper)?;
+        let mut heartbeats = vec![exporter.heartbeat(), swapper.heartbeat()];
+        heartbeats.extend(harvesters.iter().map(HarvesterThread::heartbeat));
+        let watch = Watch::new(heartbeats);
         let ready = Arc::new(AtomicBool::new(false));
         let http = serve(options.resource.metrics, &observer, &watch, &ready)?;
         let mut probe = Self {
             options,
             program,
             interfaces,
-            harvester,
+            swapper,
+            harvesters,
             exporter,
             observer,
             overload,
@@ -261,7 +276,7 @@ impl Probe {
                 info!("whoever read the printed flows has gone; stopping");
                 break;
             }
-            if !self.harvester.is_running() || !self.exporter.is_running() {
+            if !self.is_whole() {
                 break;
             }
             nix::poll::poll(&mut [], PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO)).ok();
@@ -269,6 +284,17 @@ impl Probe {
         notify(&[NotifyState::Stopping]);
         let ledger = self.stop();
         outcome.and(ledger)
+    }
+
+    /// Whether no thread has ended by itself.
+    fn is_whole(&self) -> bool {
+        self.swapper.is_running()
+            && self.exporter.is_running()
+            && self.harvesters.iter().all(HarvesterThread::is_running)
+    }
+
+    fn command_harvesters(&self, command: Command) {
+        self.harvesters.iter().for_each(|harvester| harvester.command(command));
     }
 
     /// One look around: interfaces, export sockets, watchdog.
@@ -298,7 +324,7 @@ impl Probe {
 
     fn carry_out(&self, consequence: Consequence) {
         match consequence {
-            Consequence::Flush(index) => self.harvester.command(Command::FlushInterface(index)),
+            Consequence::Flush(index) => self.command_harvesters(Command::FlushInterface(index)),
             Consequence::Moved(from, to) => self.exporter.command(ExportCommand::Moved(from, to)),
         }
     }
@@ -319,7 +345,7 @@ impl Probe {
         match reload::read(&self.options) {
             Ok(changes) => {
                 if let Some(expiry) = changes.expiry {
-                    self.harvester.command(Command::SetExpiry(expiry));
+                    self.command_harvesters(Command::SetExpiry(expiry));
                 }
                 for name in &changes.need_restart {
                     warn!(
@@ -344,12 +370,30 @@ impl Probe {
         self.ready.store(false, Ordering::Relaxed);
         let now = clock::now().now;
         self.interfaces.detach();
-        let harvester = self.harvester.stop(now + HARVESTER_END);
-        let exporter = self.exporter.stop(now + EXPORTER_END);
+        let swapper = self.swapper.stop(now + SWAPPER_END);
+        self.harvesters.iter().for_each(|harvester| harvester.tell_to_stop(now + HARVESTER_END));
+        // All of them, also when one has failed.
+        let mut harvested = Ok(());
+        for harvester in self.harvesters {
+            harvested = harvested.and(harvester.join());
+        }
+        let swapped = swapper.map(|mut swapper| swapper.conclude());
+        let exported = self.exporter.stop(now + EXPORTER_END);
         self.overload.show();
-        harvester.and(exporter)?;
+        swapped.and(harvested).and(exported)?;
         Ok(self.observer.ledger())
     }
+}
+
+/// One thread for each; only the first is on the CPU given.
+fn start_harvesters(
+    harvesters: Vec<Harvester>,
+    cpu: Option<usize>,
+) -> Result<Vec<HarvesterThread>, ProbeError> {
+    let alone = harvesters.len() == 1;
+    let name = |number| if alone { "harvester".to_owned() } else { format!("harvester-{number}") };
+    let start = |(number, harvester)| HarvesterThread::start(name(number), harvester, cpu);
+    harvesters.into_iter().enumerate().map(start).collect()
 }
 
 fn serve(

@@ -53,7 +53,7 @@ pub(super) fn source(
 }
 
 fn metering(report: &HarvestReport) -> MeteringStatistics {
-    let kernel = report.kernel();
+    let kernel = report.writers();
     MeteringStatistics {
         observed_flows: report.created,
         ignored_packets: kernel.outcomes.iter().sum(),

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The thread that encodes and sends.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::{Handle, Heartbeat, Running};
+use crate::{
+    error::ProbeError,
+    export::{Endpoint, Exporter},
+    flow::Timestamp,
+    runtime::clock,
+};
+
+/// Rest of an idle exporter.
+const REST: Duration = Duration::from_millis(1);
+
+/// What others ask of the exporter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in super::super) enum ExportCommand {
+    /// The interface with the first index now has the second: the same domain goes on.
+    Moved(u32, u32),
+    /// Tell all collectors again what templates and options tell.
+    Refresh,
+}
+
+/// Our and the collector's end of every export socket, and how often that changed.
+pub(in super::super) type SharedEndpoints = Arc<Mutex<(u64, Vec<Endpoint>)>>;
+
+/// The thread that encodes and sends.
+pub(in super::super) struct ExporterThread {
+    handle: Handle<()>,
+    endpoints: SharedEndpoints,
+    commands: Sender<ExportCommand>,
+    print_closed: Arc<AtomicBool>,
+}
+
+impl ExporterThread {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub(in super::super) fn start(exporter: Exporter, cpu: Option<usize>) -> Result<Self, ProbeError> {
+        let endpoints: SharedEndpoints = Arc::new(Mutex::new((exporter.connects(), exporter.endpoints())));
+        let print_closed = Arc::new(AtomicBool::new(false));
+        let (commands, receiver) = channel();
+        let shared = Shared { endpoints: Arc::clone(&endpoints), print_closed: Arc::clone(&print_closed) };
+        let handle =
+            Handle::start("exporter", cpu, move |running| export(exporter, &receiver, &shared, running))?;
+        Ok(Self { handle, endpoints, commands, print_closed })
+    }
+
+    /// Does what `command` asks, soon.
+    pub(in super::super) fn command(&self, command: ExportCommand) {
+        // If the thread has ended there is nothing to do it to; `is_running` tells.
+        self.commands.send(command).ok();
+    }
+
+    /// Whether it has not ended by itself.
+    pub(in super::super) fn is_running(&self) -> bool {
+        self.handle.is_running()
+    }
+
+    /// Its turns.
+    pub(in super::super) fn heartbeat(&self) -> Heartbeat {
+        self.handle.heartbeat()
+    }
+
+    /// Where the export sockets are connected.
+    pub(in super::super) fn endpoints(&self) -> SharedEndpoints {
+        Arc::clone(&self.endpoints)
+    }
+
+    /// Whether whoever read the printed records has gone.
+    pub(in super::super) fn print_closed(&self) -> bool {
+        self.print_closed.load(Ordering::Relaxed)
+    }
+
+    /// Sends what is left until `deadline`, and ends.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub(in super::super) fn stop(self, deadline: Timestamp) -> Result<(), ProbeError> {
+        self.handle.tell_to_stop(deadline);
+        self.handle.join()
+    }
+}
+
+struct Shared {
+    endpoints: SharedEndpoints,
+    print_closed: Arc<AtomicBool>,
+}
+
+fn export(mut exporter: Exporter, commands: &Receiver<ExportCommand>, shared: &Shared, running: &Running) {
+    let mut connects = exporter.connects();
+    while running.goes_on() {
+        while let Ok(command) = commands.try_recv() {
+            match command {
+                ExportCommand::Moved(from, to) => exporter.moved(from, to),
+                ExportCommand::Refresh => exporter.refresh(),
+            }
+        }
+        let moment = clock::now();
+        let progress = exporter.step(moment.wall.unix_ns(moment.now), moment.now);
+        if exporter.connects() != connects {
+            connects = exporter.connects();
+            *shared.endpoints.lock().unwrap_or_else(PoisonError::into_inner) =
+                (connects, exporter.endpoints());
+        }
+        if exporter.print_closed() {
+            shared.print_closed.store(true, Ordering::Relaxed);
+        }
+        if progress.is_idle() {
+            thread::sleep(REST);
+        }
+    }
+    loop {
+        let moment = clock::now();
+        let progress = exporter.flush(moment.wall.unix_ns(moment.now), moment.now, running.deadline());
+        if progress.done {
+            return;
+        }
+        if progress.is_idle() {
+            thread::sleep(REST);
+        }
+    }
+}
