@@ -39,6 +39,13 @@ fn wrong_usage_is_status_2_and_says_what_is_allowed() {
         (&["run", "--iface", ""], "an interface name has 1 to 15 characters"),
         (&["run", "--iface", "eth1,eth1"], "eth1 is given twice"),
         (&["run", "--iface", "a,b", "--engine-id", "255"], "2 interfaces from engine id 255 on do not fit"),
+        (
+            &["run", "--iface", "a", "--bridge", "b", "--engine-id", "255"],
+            "2 interfaces from engine id 255 on",
+        ),
+        (&["run", "--iface", "a", "--engine", "dpdk"], "[possible values: auto, xdp, af_xdp, af_packet]"),
+        (&["run", "--iface", "a", "--xdp-mode", "fast"], "[possible values: auto, native, generic, tc]"),
+        (&["run", "--iface", "a", "--direction", "in"], "[possible values: once, ingress, egress, both]"),
         (&["run", "--iface", "eth1", "--idle-timeout", "15"], "the unit is missing"),
         (&["run", "--iface", "eth1", "--idle-timeout", "1ms"], "allowed are 100ms to 365d"),
         (&["run", "--iface", "eth1", "--harvest-interval", "1m"], "allowed are 10ms to 10s"),

@@ -6,12 +6,17 @@
 
 mod bytes;
 mod collect;
+mod cores;
 mod duration;
+mod engine;
 mod log;
+mod number_list;
 mod options;
 mod parsers;
+mod queues;
 mod replay;
 mod run;
+mod socket;
 mod values;
 
 use std::path::PathBuf;
@@ -20,14 +25,15 @@ use clap::{Args, Parser, Subcommand};
 
 pub use bytes::{format_bytes, parse_bytes};
 pub use collect::{CollectFormat, CollectOptions, FileFormat};
+pub use cores::{CorePlan, PinnedCores};
+pub use engine::{BusyPoll, Direction, Engine, XdpMode, ZeroCopy};
 pub use log::{LogFormat, LogLevel, LogOptions};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
+pub use queues::Queues;
 pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
-pub use values::{
-    CollectorPolicy, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role,
-    XdpMode,
-};
+pub use socket::{DEFAULT_SOCKET, SocketPath};
+pub use values::{CollectorPolicy, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role};
 
 /// The whole command line.
 #[derive(Parser, Clone, Debug)]

@@ -225,7 +225,7 @@ impl Probe {
             started,
             configured: Arc::clone(&configured),
         };
-        let cores = Cores::choose(options.resource.cores);
+        let cores = Cores::choose(&options.resource.cores);
         info!("{}", cores.describe());
         let exporter = ExporterThread::start(exporter, cores.exporter)?;
         let harvesters = start_harvesters(harvesters, cores.harvester)?;
