@@ -131,6 +131,39 @@ fn six_million_packets_in_a_hundred_thousand_flows() {
 
 #[test]
 #[ignore = "needs root: run `make test`"]
+fn two_and_four_harvesters_share_the_flows_of_every_cpu() {
+    for harvesters in ["2", "4"] {
+        let bench = Bench::new("harvesters");
+        let probe = bench.start(&[
+            "--harvesters",
+            harvesters,
+            "--idle-timeout",
+            "1s",
+            "--harvest-interval",
+            "50ms",
+            "--spill-records",
+            "1048576",
+        ]);
+        // Every flow is sent by both, so its slots lie on two CPUs.
+        let mut generators = [
+            Generator::load(&bench.link, &Traffic::udp(0, 20_000)).unwrap(),
+            Generator::load(&bench.link, &Traffic::udp(0, 20_000)).unwrap(),
+        ];
+        for pause in [200, 1500, 0] {
+            send_in_parallel(&bench.link, &mut generators, 200_000).unwrap();
+            sleep(Duration::from_millis(pause));
+        }
+        let ended = stop(probe, &bench.link);
+        let sent = sent(&generators);
+        assert_all_exported(&ended, total(&sent));
+        let export = bench.collector.finish().unwrap();
+        assert_all_collected(&ended, &export);
+        assert_eq!(difference(&sent, &export.flows()), None, "with {harvesters} harvesters");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
 fn the_active_timeout_splits_without_losing() {
     let bench = Bench::new("active");
     let probe =

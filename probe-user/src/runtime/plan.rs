@@ -70,7 +70,7 @@ impl Plan {
         details: bool,
     ) -> Result<Self, ProbeError> {
         let resource = &options.resource;
-        let harvesters = 1;
+        let harvesters = resource.harvesters as usize;
         let wanted = Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records)
             .with_details(details)
             .with_ranges(u32::try_from(harvesters).unwrap_or(1));
