@@ -6,6 +6,7 @@
 //! - [`net`]: what the host says of its interfaces
 //! - [`slots`]: the memory in which packets are counted
 //! - [`kernel`]: counting them in the kernel
+//! - [`afpacket`]: packets from packet sockets
 //! - [`meter`]: counting them in user space
 //! - [`capture`]: packets from a file
 //! - [`flow`]: slots merged into flows, flows expired to records
@@ -17,6 +18,7 @@
 //! - [`collect`]: datagrams received
 //!
 //! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
+pub mod afpacket;
 pub mod capture;
 pub mod cli;
 pub mod collect;
