@@ -7,6 +7,7 @@
 //! - [`slots`]: the memory in which packets are counted
 //! - [`kernel`]: counting them in the kernel
 //! - [`meter`]: counting them in user space
+//! - [`afxdp`]: packets that XDP hands to user space
 //! - [`capture`]: packets from a file
 //! - [`flow`]: slots merged into flows, flows expired to records
 //! - [`overload`]: what is done when more comes than can be taken
@@ -17,6 +18,7 @@
 //! - [`collect`]: datagrams received
 //!
 //! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
+pub mod afxdp;
 pub mod capture;
 pub mod cli;
 pub mod collect;
