@@ -232,13 +232,12 @@ impl UnderTest {
         flow_sampling: u32,
     ) -> Result<Self> {
         let program = LoadedProgram::load(KernelOptions {
-            sizing: Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records).with_details(details),
             packet_sampling,
             flow_sampling,
-            key_mask: 0,
-            seed: HashSeed::from_random(std::array::from_fn(|octet| {
-                u8::try_from(octet * 4 + 31).unwrap_or(7)
-            })),
+            ..KernelOptions::new(
+                Sizing::new(possible_cpus()?, args.cache_slots, args.spill_records).with_details(details),
+                HashSeed::from_random(std::array::from_fn(|octet| u8::try_from(octet * 4 + 31).unwrap_or(7))),
+            )
         })?;
         let bank = program.bank()?;
         let (mut spill, counters) = (bank.spill_readers(0), bank.counter_reader());
@@ -265,7 +264,7 @@ impl UnderTest {
     }
 
     fn lane(&mut self) -> Result<Lane> {
-        Ok(Lane { name: self.name, program: self.program.program(Role::Tap)?.fd()?.try_clone()? })
+        Ok(Lane { name: self.name, program: self.program.xdp(Role::Tap, false)?.fd()?.try_clone()? })
     }
 }
 

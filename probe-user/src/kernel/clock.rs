@@ -32,7 +32,7 @@ pub(super) struct KernelClock {
 impl KernelClock {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
         let map = Array::try_from(take(ebpf, map_name::CLOCK)?).map_err(|_| mismatch(map_name::CLOCK))?;
-        program(ebpf)?.load().map_err(|error| program_error(&error))?;
+        program(ebpf)?.load().map_err(|error| program_error(&error, PROGRAM))?;
         let resolution =
             clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_err(|errno| KernelError::Call {
                 attempted: "asking for the resolution of CLOCK_MONOTONIC_COARSE",

@@ -23,7 +23,7 @@ pub enum KernelError {
     },
     /// The verifier or a map type refused.
     #[error(
-        "loading the XDP program: {reason}; the probe needs Linux 5.11 or later with BTF and the BPF JIT{detail}"
+        "loading the kernel program: {reason}; the probe needs Linux 5.11 or later with BTF and the BPF JIT{detail}"
     )]
     Load {
         /// The kernel's answer.
@@ -68,6 +68,24 @@ pub enum KernelError {
     Busy {
         /// Its name.
         interface: String,
+    },
+    /// A probe is there at the tc hook.
+    #[error(
+        "attaching to interface {interface}: the probe with process id {process} meters it at the tc hook; end it first"
+    )]
+    Metered {
+        /// Its name.
+        interface: String,
+        /// The other's process id.
+        process: u32,
+    },
+    /// The plan makes no sense.
+    #[error("attaching to interface {interface}: {why}")]
+    Plan {
+        /// Its name.
+        interface: String,
+        /// What does not fit, and what to do.
+        why: &'static str,
     },
     /// The driver cannot.
     #[error("attaching to interface {interface} in {mode} mode: {reason}")]

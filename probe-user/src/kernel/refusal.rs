@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the object lacks or the kernel refuses, as errors for the operator.
 
-use aya::{Ebpf, maps::Map, programs::ProgramError};
+use aya::{
+    Ebpf,
+    maps::{Map, MapError},
+    programs::ProgramError,
+};
 
 use super::{KernelError, privilege};
 
@@ -15,21 +19,32 @@ pub(super) fn mismatch(what: &str) -> KernelError {
     KernelError::Mismatch { what: what.to_owned() }
 }
 
+/// A map refused a change.
+pub(super) fn map_refused(attempted: &'static str, error: MapError) -> KernelError {
+    KernelError::Call { attempted, error: std::io::Error::other(chain(&error)) }
+}
+
+/// Whether a map refused because there is no such key.
+pub(super) fn is_absent(error: &MapError) -> bool {
+    matches!(error, MapError::KeyNotFound | MapError::ElementNotFound)
+        || os_error(error) == Some(libc::ENOENT)
+}
+
 /// The verifier refused a program.
-pub(super) fn program_error(error: &ProgramError) -> KernelError {
+pub(super) fn program_error(error: &ProgramError, program: &str) -> KernelError {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         // The verifier answers EACCES to what it would take from somebody with CAP_PERFMON.
         if matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
             && !privilege::missing().is_empty()
         {
-            return no_privilege("loading the XDP program");
+            return no_privilege(format!("loading the kernel program {program}"));
         }
         let log = verifier_log.to_string();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(12)..].join("\n");
-        return KernelError::Load { reason: io_error.to_string(), detail: format!("\n{tail}") };
+        return KernelError::Load { reason: format!("{program}: {io_error}"), detail: format!("\n{tail}") };
     }
-    KernelError::Load { reason: chain(error), detail: String::new() }
+    KernelError::Load { reason: format!("{program}: {}", chain(error)), detail: String::new() }
 }
 
 /// Lack of privilege, with the capabilities that are missing.

@@ -5,10 +5,10 @@ use std::{fs, io, path::Path};
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
 };
 
-use super::netlink;
+use super::{LinkKind, netlink};
 
 /// What rtnetlink says of an interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,10 @@ pub struct Link {
     pub stacked_on: Option<u32>,
     /// Whether it is `lo`.
     pub loopback: bool,
+    /// What it is made of.
+    pub kind: LinkKind,
+    /// Octets of the largest packet it sends, Ethernet header excluded.
+    pub mtu: u32,
 }
 
 impl Link {
@@ -38,6 +42,8 @@ impl Link {
             controller: None,
             stacked_on: None,
             loopback: flags.contains(LinkFlags::Loopback),
+            kind: LinkKind::default(),
+            mtu: 0,
         };
         let mut kind = None;
         for attribute in &message.attributes {
@@ -45,6 +51,7 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Controller(index) => link.controller = Some(*index),
                 LinkAttribute::Link(index) => link.stacked_on = Some(*index),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::LinkInfo(infos) => {
                     kind = infos.iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind.clone()),
@@ -54,7 +61,8 @@ impl Link {
                 _ => {}
             }
         }
-        if kind == Some(InfoKind::Veth) {
+        link.kind = LinkKind::of(kind.as_ref());
+        if link.kind == LinkKind::Veth {
             link.stacked_on = None;
         }
         (!link.name.is_empty()).then_some(link)

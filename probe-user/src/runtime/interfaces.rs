@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::{
     cli,
     error::ProbeError,
-    kernel::{Attachment, KernelError, LoadedProgram, XdpMode},
+    kernel::{AttachPlan, Attachment, Directions, KernelError, LoadedProgram, XdpMode},
     net::{self, Link, LinkChange, LinkMonitor, Role},
 };
 
@@ -186,13 +186,12 @@ impl Interfaces {
 impl Metered {
     fn attach(&mut self, program: &mut LoadedProgram, mode: XdpMode) -> Result<(), ProbeError> {
         let Link { name, index, .. } = &self.link;
-        let attachment = program.attach(&self.link, self.role, mode)?;
-        if let Some(why) = attachment.why_not_native() {
-            warn!(
-                "interface {name}: generic XDP, because {why}; the kernel builds a socket buffer for each packet first, which costs several times as much CPU"
-            );
+        let plan = AttachPlan { mode, directions: Directions::Ingress, ..AttachPlan::new(self.role) };
+        let attachment = program.attach(&self.link, plan)?;
+        for warning in attachment.warnings() {
+            warn!("interface {name}: {warning}");
         }
-        info!("metering interface {name} (index {index}) with {} XDP", attachment.mode().name());
+        info!("metering interface {name} (index {index}) with {attachment}");
         self.attachment = Some(attachment);
         Ok(())
     }

@@ -139,11 +139,10 @@ impl Probe {
         let prints_only = collectors.is_empty() && print.is_some();
 
         let mut program = LoadedProgram::load(KernelOptions {
-            sizing: plan.sizing,
             packet_sampling: options.flow.sampling.packets(),
             flow_sampling: options.flow.sampling.flow_interval(),
             key_mask: options.flow.key_mask(),
-            seed: random_seed()?,
+            ..KernelOptions::new(plan.sizing, random_seed()?)
         })?;
         let bank = program.bank()?;
         let barrier = program.barrier()?.start()?;

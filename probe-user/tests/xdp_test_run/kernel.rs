@@ -10,7 +10,6 @@ use nix::{
 };
 use probe_common::{
     Detail, DetailedSlot, FlowKey, HashSeed, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS, Outcome,
-    PacketSampling,
     parse::{self, SliceBytes},
 };
 use probe_user::{
@@ -89,11 +88,11 @@ impl Kernel {
         cpu.set(0).unwrap();
         sched_setaffinity(Pid::from_raw(0), &cpu).unwrap();
         let mut options = KernelOptions {
-            sizing: Sizing::new(possible_cpus().unwrap(), 256, 4096),
-            packet_sampling: PacketSampling::OFF,
-            flow_sampling: 1,
             key_mask: KEY_VLAN_MASK | KEY_CUSTOMER_VLAN_MASK,
-            seed: HashSeed::from_random([0x5a; 56]),
+            ..KernelOptions::new(
+                Sizing::new(possible_cpus().unwrap(), 256, 4096),
+                HashSeed::from_random([0x5a; 56]),
+            )
         };
         change(&mut options);
         let details = options.sizing.details;
@@ -122,7 +121,7 @@ impl Kernel {
 
     /// Runs the program over each frame.
     pub(super) fn run(&mut self, frames: &[Vec<u8>]) {
-        let program = self.program.program(self.role).unwrap();
+        let program = self.program.xdp(self.role, false).unwrap();
         // enum xdp_action (include/uapi/linux/bpf.h): XDP_DROP, XDP_PASS.
         let verdict = if self.role == Role::Tap { 1 } else { 2 };
         for frame in frames {
