@@ -8,6 +8,7 @@
 //! - [`kernel`]: counting them in the kernel
 //! - [`afpacket`]: packets from packet sockets
 //! - [`meter`]: counting them in user space
+//! - [`afxdp`]: packets that XDP hands to user space
 //! - [`capture`]: packets from a file
 //! - [`flow`]: slots merged into flows, flows expired to records
 //! - [`overload`]: what is done when more comes than can be taken
@@ -19,6 +20,7 @@
 //!
 //! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
 pub mod afpacket;
+pub mod afxdp;
 pub mod capture;
 pub mod cli;
 pub mod collect;
