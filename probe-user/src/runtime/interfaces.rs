@@ -1,32 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The metered interfaces: found by name, attached, and attached again when they come back.
+//! The metered interfaces: named, or ports of bridges; attached, and attached again when they come back; added and
+//! removed while the probe runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tracing::{info, warn};
-
-use crate::{
-    cli,
-    error::ProbeError,
-    kernel::{AttachPlan, Attachment, Directions, KernelError, LoadedProgram, XdpMode},
-    net::{self, Link, LinkChange, LinkMonitor, Role},
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-/// What telemetry gets to see of an interface.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct InterfaceStatus {
-    /// ifIndex.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Whether it is there, up and attached.
-    pub up: bool,
-    /// How it is attached.
-    pub mode: Option<&'static str>,
-}
+use tracing::{error, info, warn};
 
-/// The same of all, shared.
-pub(super) type SharedStatus = Arc<Mutex<Vec<InterfaceStatus>>>;
+use super::{engines::Engines, metered::Metered, settle::Settle};
+use crate::{
+    cli::InterfaceOptions,
+    control::InterfaceInfo,
+    error::ProbeError,
+    flow::Timestamp,
+    kernel::KernelError,
+    net::{self, Link, LinkChange, LinkMonitor},
+};
+
+/// Observation domains there are: one for each interface that was named, and for each bridge.
+const DOMAINS: usize = 256;
+/// After so long, what takes the packets of an interface is made anew if it failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What telemetry gets to see of all interfaces, shared.
+pub(super) type SharedStatus = Arc<Mutex<Vec<InterfaceInfo>>>;
 
 /// What others must do because an interface changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,18 +34,16 @@ pub(super) enum Consequence {
     Flush(u32),
     /// The interface that had the first index now has the second.
     Moved(u32, u32),
+    /// This interface is metered from now on, in this domain.
+    Added(u32, u8),
+    /// This interface is not metered any more.
+    Removed(u32),
 }
 
-struct Metered {
-    link: Link,
-    role: Role,
-    attachment: Option<Attachment>,
-}
-
-/// The metered interfaces. Dropping them detaches all.
+/// See the module.
 pub(super) struct Interfaces {
+    options: InterfaceOptions,
     metered: Vec<Metered>,
-    mode: XdpMode,
     monitor: LinkMonitor,
     status: SharedStatus,
 }
@@ -55,171 +52,255 @@ fn netlink_failed(error: std::io::Error) -> ProbeError {
     ProbeError::host("cannot ask the kernel for its interfaces (rtnetlink)").because(error)
 }
 
+fn no_interface(name: &str) -> ProbeError {
+    KernelError::NoInterface { interface: name.to_owned() }.into()
+}
+
 impl Interfaces {
     /// Finds the interfaces and decides their roles; nothing is attached yet.
     ///
     /// # Errors
     /// When one does not exist, or the role asked for would cut the host off.
-    pub(super) fn find(options: &cli::InterfaceOptions) -> Result<Self, ProbeError> {
+    pub(super) fn find(options: &InterfaceOptions) -> Result<Self, ProbeError> {
         let links = net::links().map_err(netlink_failed)?;
-        let mut metered = Vec::new();
-        for name in &options.iface {
-            let link = links
-                .iter()
-                .find(|link| link.name == *name)
-                .ok_or_else(|| ProbeError::from(KernelError::NoInterface { interface: name.clone() }))?;
-            let role = role(link, &links, options)?;
-            metered.push(Metered { link: link.clone(), role, attachment: None });
-        }
-        let links: Vec<Link> = metered.iter().map(|entry| entry.link.clone()).collect();
-        let mode = match options.xdp_mode {
-            cli::XdpMode::Auto => XdpMode::Auto,
-            cli::XdpMode::Native => XdpMode::Native,
-            cli::XdpMode::Generic => XdpMode::Generic,
-            cli::XdpMode::Tc => {
-                return Err(ProbeError::usage("--xdp-mode tc cannot be had yet").hint("leave it at auto"));
-            }
+        let find = |name: &String| {
+            links.iter().find(|link| link.name == *name).ok_or_else(|| no_interface(name))
         };
-        let monitor = LinkMonitor::new(&links).map_err(netlink_failed)?;
-        Ok(Self { metered, mode, monitor, status: SharedStatus::default() })
+        let mut monitor = LinkMonitor::new().map_err(netlink_failed)?;
+        let mut metered = Vec::new();
+        for (domain, name) in (0..).zip(&options.iface) {
+            let link = find(name)?;
+            metered.push(Metered::new(link, &links, options, None, domain)?);
+        }
+        let first = u8::try_from(options.iface.len()).unwrap_or(u8::MAX);
+        for (domain, name) in (first..).zip(&options.bridge) {
+            find(name)?;
+            monitor.watch_bridge(name).map_err(netlink_failed)?;
+            let ports = net::bridge_ports(&links, name);
+            info!("bridge {name}: {} ports are metered, and those that are added later", ports.len());
+            for link in ports {
+                if metered.iter().all(|entry: &Metered| entry.link.index != link.index) {
+                    metered.push(Metered::new(link, &links, options, Some(name.clone()), domain)?);
+                }
+            }
+        }
+        metered.iter().for_each(|entry| monitor.watch(&entry.link));
+        Ok(Self { options: options.clone(), metered, monitor, status: SharedStatus::default() })
     }
 
-    /// Their indexes, in the order given.
-    #[must_use]
-    pub(super) fn indexes(&self) -> Vec<u32> {
-        self.metered.iter().map(|entry| entry.link.index).collect()
+    /// Their indexes and observation domains.
+    pub(super) fn domains(&self) -> Vec<(u32, u8)> {
+        self.metered.iter().map(|entry| (entry.link.index, entry.domain)).collect()
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.metered.iter().map(|entry| entry.link.name.clone()).collect()
     }
 
     /// Where their status can be read.
-    #[must_use]
     pub(super) fn status(&self) -> SharedStatus {
         Arc::clone(&self.status)
     }
 
-    /// Attaches the program to all.
+    /// Whether any of them is a mirror port.
+    pub(super) fn any_tap(&self) -> bool {
+        self.metered.iter().any(|entry| entry.role == net::Role::Tap)
+    }
+
+    /// Attaches all, after the kernel has verified what they need.
     ///
     /// # Errors
-    /// When one refuses; those attached before are detached when `self` is dropped.
-    pub(super) fn attach(&mut self, program: &mut LoadedProgram) -> Result<(), ProbeError> {
+    /// When one refuses; the caller detaches those attached before.
+    pub(super) fn attach(&mut self, engines: &mut Engines) -> Result<(), ProbeError> {
+        for entry in &self.metered {
+            engines.prepare(&entry.link, entry.role)?;
+        }
+        let alone = self.alone();
         for entry in &mut self.metered {
-            entry.attach(program, self.mode)?;
+            entry.attach(engines, alone)?;
         }
         self.publish();
         Ok(())
     }
 
-    /// Detaches the program from all. Packets that are being metered may still be.
-    pub(super) fn detach(&mut self) {
-        for entry in &mut self.metered {
-            entry.attachment = None;
-        }
+    fn alone(&self) -> bool {
+        self.metered.len() == 1 && self.options.bridge.is_empty()
+    }
+
+    /// Detaches all. Packets that are being metered may still be.
+    pub(super) fn detach(&mut self, engines: &mut Engines, settle: &Settle) {
+        // All at first, so that one wait does for all of them.
+        let captures = self.metered.iter_mut().filter_map(|entry| Some((entry.link.index, entry.capture.take()?)));
+        engines.detach_all(captures.collect(), || settle.wait());
         self.publish();
+    }
+
+    /// Meters one more interface.
+    ///
+    /// # Errors
+    /// When there is none of that name, it is metered already, or no engine takes its packets.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        engines: &mut Engines,
+    ) -> Result<(InterfaceInfo, Vec<Consequence>), ProbeError> {
+        if self.metered.iter().any(|entry| entry.link.name == name) {
+            return Err(ProbeError::usage(format!("interface {name} is metered already")));
+        }
+        let links = net::links().map_err(netlink_failed)?;
+        let link = links.iter().find(|link| link.name == name).ok_or_else(|| no_interface(name))?;
+        let domain = self.free_domain().ok_or_else(|| {
+            ProbeError::usage(format!("{DOMAINS} interfaces and bridges are metered, and no more can be"))
+        })?;
+        let mut entry = Metered::new(link, &links, &self.options, None, domain)?;
+        engines.prepare(link, entry.role)?;
+        entry.attach(engines, false)?;
+        self.monitor.watch(link);
+        let (info, index) = (entry.info(), link.index);
+        self.metered.push(entry);
+        self.publish();
+        Ok((info, vec![Consequence::Added(index, domain)]))
+    }
+
+    /// Meters an interface no longer.
+    ///
+    /// # Errors
+    /// When it is not metered.
+    pub(super) fn remove(
+        &mut self,
+        name: &str,
+        engines: &mut Engines,
+        settle: &Settle,
+    ) -> Result<Vec<Consequence>, ProbeError> {
+        let at = self.metered.iter().position(|entry| entry.link.name == name).ok_or_else(|| {
+            ProbeError::usage(format!("interface {name} is not metered"))
+                .hint("probe iface list shows those that are")
+        })?;
+        let mut consequences = Vec::new();
+        self.drop_entry(at, engines, settle, &mut consequences);
+        self.publish();
+        Ok(consequences)
+    }
+
+    fn drop_entry(&mut self, at: usize, engines: &mut Engines, settle: &Settle, out: &mut Vec<Consequence>) {
+        let mut entry = self.metered.remove(at);
+        entry.detach(engines, settle);
+        self.monitor.forget(&entry.link.name);
+        info!("interface {} is not metered any more; its flows are exported", entry.link.name);
+        out.extend([Consequence::Flush(entry.link.index), Consequence::Removed(entry.link.index)]);
+    }
+
+    /// A domain that no interface has, and no bridge.
+    fn free_domain(&self) -> Option<u8> {
+        let first = self.options.iface.len();
+        let bridges = first..first + self.options.bridge.len();
+        (0..=u8::MAX).find(|domain| {
+            !bridges.contains(&usize::from(*domain))
+                && self.metered.iter().all(|entry| entry.domain != *domain)
+        })
     }
 
     /// Follows what happened to the interfaces since the last call.
     ///
     /// # Errors
     /// When netlink fails.
-    pub(super) fn follow(&mut self, program: &mut LoadedProgram) -> Result<Vec<Consequence>, ProbeError> {
-        let changes = self.monitor.changes().map_err(netlink_failed)?;
+    pub(super) fn follow(
+        &mut self,
+        engines: &mut Engines,
+        settle: &Settle,
+        now: Timestamp,
+    ) -> Result<Vec<Consequence>, ProbeError> {
         let mut consequences = Vec::new();
-        for change in &changes {
-            self.apply(change, program, &mut consequences);
+        let mut changed = false;
+        for index in engines.failed() {
+            if let Some(entry) = self.metered.iter_mut().find(|entry| entry.link.index == index) {
+                entry.retry = Some(now + RETRY);
+            }
         }
-        if !changes.is_empty() {
+        for change in self.monitor.changes().map_err(netlink_failed)? {
+            changed = true;
+            self.apply(change, engines, settle, now, &mut consequences);
+        }
+        let alone = self.alone();
+        for entry in &mut self.metered {
+            if entry.present && entry.retry.is_some_and(|at| now >= at) {
+                changed = true;
+                entry.detach(engines, settle);
+                resume(entry, engines, alone, now);
+            }
+        }
+        if changed {
             self.publish();
         }
         Ok(consequences)
     }
 
-    fn apply(&mut self, change: &LinkChange, program: &mut LoadedProgram, out: &mut Vec<Consequence>) {
-        let name = match change {
-            LinkChange::Gone { name, .. } => name,
-            LinkChange::Came(link) | LinkChange::Down(link) | LinkChange::Up(link) => &link.name,
-        };
-        let mode = self.mode;
-        let Some(entry) = self.metered.iter_mut().find(|entry| entry.link.name == *name) else { return };
+    fn apply(
+        &mut self,
+        change: LinkChange,
+        engines: &mut Engines,
+        settle: &Settle,
+        now: Timestamp,
+        out: &mut Vec<Consequence>,
+    ) {
+        let alone = self.alone();
+        let named = |name: &str| self.metered.iter().position(|entry| entry.link.name == name);
         match change {
-            LinkChange::Gone { index, .. } => {
-                warn!(
-                    "interface {name} is gone; its flows are exported, metering resumes when it comes back"
-                );
-                entry.attachment = None;
-                entry.link.up = false;
-                out.push(Consequence::Flush(*index));
+            LinkChange::Gone { name, index } => {
+                let Some(at) = named(&name) else { return };
+                let entry = &mut self.metered[at];
+                entry.detach(engines, settle);
+                (entry.present, entry.link.up, entry.retry) = (false, false, None);
+                if entry.bridge.is_some() {
+                    self.drop_entry(at, engines, settle, out);
+                } else {
+                    warn!("interface {name} is gone; its flows are exported, metering resumes when it comes back");
+                    out.push(Consequence::Flush(index));
+                }
             }
             LinkChange::Down(link) => {
-                warn!("interface {name} is down; its flows are exported, metering resumes when it is up");
-                entry.link = link.clone();
+                let Some(at) = named(&link.name) else { return };
+                warn!(
+                    "interface {} is down; its flows are exported, metering resumes when it is up",
+                    link.name
+                );
                 out.push(Consequence::Flush(link.index));
+                self.metered[at].link = link;
             }
             LinkChange::Up(link) => {
-                info!("interface {name} is up again");
-                entry.link = link.clone();
+                let Some(at) = named(&link.name) else { return };
+                info!("interface {} is up again", link.name);
+                self.metered[at].link = link;
             }
             LinkChange::Came(link) => {
-                let old = std::mem::replace(&mut entry.link, link.clone()).index;
-                if old != link.index {
-                    out.push(Consequence::Moved(old, link.index));
+                let Some(at) = named(&link.name) else { return };
+                let entry = &mut self.metered[at];
+                let old = std::mem::replace(&mut entry.link, link).index;
+                entry.present = true;
+                if old != entry.link.index {
+                    out.push(Consequence::Moved(old, entry.link.index));
                 }
-                match entry.attach(program, mode) {
-                    Ok(()) => info!("interface {name} is back with index {}; metering resumes", link.index),
-                    Err(error) => {
-                        tracing::error!(
-                            "interface {name} is back, but cannot be metered: {}",
-                            error.report()
-                        );
-                    }
-                }
+                resume(entry, engines, alone, now);
             }
         }
     }
 
     fn publish(&self) {
-        let status = self.metered.iter().map(|entry| InterfaceStatus {
-            index: entry.link.index,
-            name: entry.link.name.clone(),
-            up: entry.link.up && entry.attachment.is_some(),
-            mode: entry.attachment.as_ref().map(|attachment| attachment.mode().name()),
-        });
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status.collect();
+        let status = self.metered.iter().map(Metered::info).collect();
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 }
 
-impl Metered {
-    fn attach(&mut self, program: &mut LoadedProgram, mode: XdpMode) -> Result<(), ProbeError> {
-        let Link { name, index, .. } = &self.link;
-        let plan = AttachPlan { mode, directions: Directions::Ingress, ..AttachPlan::new(self.role) };
-        let attachment = program.attach(&self.link, plan)?;
-        for warning in attachment.warnings() {
-            warn!("interface {name}: {warning}");
+/// Takes the packets of an interface that is back; tries again later when that fails.
+fn resume(entry: &mut Metered, engines: &mut Engines, alone: bool, now: Timestamp) {
+    match entry.attach(engines, alone) {
+        Ok(()) => {
+            info!("interface {} is back with index {}; metering resumes", entry.link.name, entry.link.index);
         }
-        info!("metering interface {name} (index {index}) with {attachment}");
-        self.attachment = Some(attachment);
-        Ok(())
+        Err(error) => {
+            error!("interface {} is back, but cannot be metered: {}", entry.link.name, error.report());
+            entry.retry = Some(now + RETRY);
+        }
     }
-}
-
-/// The role of an interface, with the reason in the log.
-fn role(link: &Link, links: &[Link], options: &cli::InterfaceOptions) -> Result<Role, ProbeError> {
-    let choice = net::choose(link, links).map_err(netlink_failed)?;
-    let name = &link.name;
-    let (role, why) = match options.role {
-        cli::Role::Auto => (choice.role, choice.why),
-        cli::Role::Host => (Role::Host, "as asked for".to_owned()),
-        cli::Role::Tap if choice.role == Role::Host && !options.force => {
-            return Err(ProbeError::usage(format!(
-                "--role tap on {name} is refused: {}, and in this role every packet is dropped after metering, so the host would be cut off",
-                choice.why
-            ))
-            .hint("use --role host (or auto), or add --force if losing these packets is what you want"));
-        }
-        cli::Role::Tap => (Role::Tap, "as asked for".to_owned()),
-    };
-    let then = match role {
-        Role::Tap => "packets end at the probe",
-        Role::Host => "packets go on to the host",
-    };
-    info!("interface {name}: role {} ({why}): {then}", role.name());
-    Ok(role)
 }
