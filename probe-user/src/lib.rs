@@ -7,6 +7,7 @@
 //! - [`slots`]: the memory in which packets are counted
 //! - [`kernel`]: counting them in the kernel
 //! - [`meter`]: counting them in user space
+//! - [`fragment`]: ports for fragments that have none
 //! - [`capture`]: packets from a file
 //! - [`flow`]: slots merged into flows, flows expired to records
 //! - [`overload`]: what is done when more comes than can be taken
@@ -27,6 +28,7 @@ pub mod element;
 pub mod error;
 pub mod export;
 pub mod flow;
+pub mod fragment;
 pub mod harvest;
 pub mod kernel;
 pub mod meter;
