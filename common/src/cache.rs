@@ -8,6 +8,10 @@ use crate::{Detail, Outcome, Slot, Tick, parse::ParsedPacket};
 
 /// Takes what a cache evicts.
 pub trait Spill {
+    /// Whether packets are counted in the order in which they were seen. Where they are not, a slot's times are those of
+    /// its earliest and its latest packet all the same.
+    const IN_ORDER: bool = true;
+
     /// Takes a slot, with its details where they are kept.
     fn spill(&mut self, slot: &Slot, detail: Option<&Detail>);
 }
@@ -80,7 +84,12 @@ impl Sighting<'_> {
         }
         slot.packets += self.packets;
         slot.octets += self.octets;
-        slot.last = self.now;
+        if S::IN_ORDER || slot.last.is_before(self.now) {
+            slot.last = self.now;
+        }
+        if !S::IN_ORDER && self.now.is_before(slot.first) {
+            slot.first = self.now;
+        }
         slot.add_tcp_flags(self.packet.tcp_flags);
         if let Some(detail) = detail {
             detail.add_later(&self.packet.detail);

@@ -6,10 +6,10 @@
 //! - [`net`]: what the host says of its interfaces
 //! - [`slots`]: the memory in which packets are counted
 //! - [`kernel`]: counting them in the kernel
-//! - [`afpacket`]: packets from packet sockets
-//! - [`meter`]: counting them in user space
-//! - [`afxdp`]: packets that XDP hands to user space
+//! - [`afxdp`], [`afpacket`]: packets from sockets
 //! - [`capture`]: packets from a file
+//! - [`fragment`]: later fragments get the ports of their first
+//! - [`meter`]: counting packets in user space
 //! - [`flow`]: slots merged into flows, flows expired to records
 //! - [`overload`]: what is done when more comes than can be taken
 //! - [`harvest`]: the step that drains, merges, expires and enqueues
@@ -31,6 +31,7 @@ pub mod element;
 pub mod error;
 pub mod export;
 pub mod flow;
+pub mod fragment;
 pub mod harvest;
 pub mod kernel;
 pub mod meter;

@@ -6,12 +6,23 @@
 //!
 //! - `frame`: a packet as a source gives it
 //! - `source`: where frames come from
+//! - `metering`: parses them, joins fragments, counts
+//! - `own_exports`: our own messages, which are not counted
+//! - `worker`: the loop around sources and a meter, as steps; `handle`: how others reach it
 //! - `turns`: which half of the caches is written now, told to every worker
 
 mod frame;
+mod handle;
+mod metering;
+mod own_exports;
 mod source;
 mod turns;
+mod worker;
 
 pub use frame::Frame;
+pub use handle::{Removal, SourceFailure, SourceReport, WorkerHandle, WorkerReport};
+pub use metering::{Fragments, Meter, MeterOptions, MeterShared, Seen};
+pub use own_exports::OwnExports;
 pub use source::{FrameSink, FrameSource, SourceDrops, SourceError, SourceStatus};
 pub use turns::{Turn, Turns};
+pub use worker::{Activity, Worker};

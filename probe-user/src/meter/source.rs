@@ -39,6 +39,12 @@ pub trait FrameSource: Send {
 
     /// Returns when frames have come, or after `limit`. For workers that have nothing else to do.
     fn rest(&mut self, limit: Duration);
+
+    /// For how long a frame that has come may be out of sight of `waiting` and `receive` (`TPACKET_V3` hands over a
+    /// block when it is full or its time is over).
+    fn lingers(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Frames that the kernel had for a source and could not give it.
@@ -63,7 +69,19 @@ impl SourceDrops {
     /// Packets lost.
     #[must_use]
     pub fn packets(&self) -> u64 {
-        self.rx_dropped + self.rx_ring_full + self.tp_drops
+        self.af_xdp() + self.socket_full()
+    }
+
+    /// Those that the kernel program had steered: `af_xdp_drop` of the ledger, beside the counters of a row.
+    #[must_use]
+    pub fn af_xdp(&self) -> u64 {
+        self.rx_dropped + self.rx_ring_full
+    }
+
+    /// Those that nobody else has counted: a worker counts them in its row, as received and unmetered.
+    #[must_use]
+    pub fn socket_full(&self) -> u64 {
+        self.tp_drops
     }
 
     /// Both together.

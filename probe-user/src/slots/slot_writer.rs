@@ -181,6 +181,9 @@ struct Ring<'a> {
 }
 
 impl Spill for Ring<'_> {
+    /// Fragments that were held back come later than they were seen.
+    const IN_ORDER: bool = false;
+
     #[inline]
     fn spill(&mut self, slot: &Slot, detail: Option<&Detail>) {
         let records = u64::from(self.bank.sizing.spill_records);
