@@ -26,6 +26,7 @@ pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod duration;
 pub mod element;
 pub mod error;

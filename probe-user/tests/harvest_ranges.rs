@@ -18,7 +18,7 @@ use probe_common::{
     parse::{Fragment, ParsedPacket},
 };
 use probe_user::{
-    flow::{FlowRecord, FlowTable, Spread, TableOptions},
+    flow::{FlowRecord, FlowTable, SamplingNow, Spread, TableOptions},
     harvest::{
         Activity, Cycle, Harvester, Outlet, SharedReport, SwapOptions, Swapper, WorkerWriters, Writers,
     },

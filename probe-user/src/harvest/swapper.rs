@@ -26,6 +26,8 @@ pub struct SwapOptions {
     pub interval: Duration,
     /// Where the time from each flip to the end of its harvest is counted.
     pub durations: Arc<HistogramCounters>,
+    /// Where the interval of the flow sampling in force is told: to workers, and to collectors.
+    pub sampling: SamplingNow,
 }
 
 /// The programs in the kernel, as writers.
@@ -109,7 +111,6 @@ pub struct Swapper {
     workers: Option<Frozen>,
     cycle: Cycle,
     governor: Option<Governor>,
-    sampling: SamplingNow,
     state: State,
     turn: Turn,
     flipped: Moment,
@@ -135,7 +136,6 @@ impl Swapper {
             workers: rows,
             cycle,
             governor: None,
-            sampling: SamplingNow::default(),
             state: State::Resting,
             turn: Turn::default(),
             flipped: start,
@@ -158,12 +158,6 @@ impl Swapper {
     #[must_use]
     pub fn shared_report(&self) -> SharedReport {
         self.shared.clone()
-    }
-
-    /// The interval of the flow sampling in force, for workers and for whoever tells it to collectors.
-    #[must_use]
-    pub fn sampling_now(&self) -> SamplingNow {
-        self.sampling.clone()
     }
 
     /// One turn. Waits only for programs that run in the kernel.
@@ -256,11 +250,11 @@ impl Swapper {
             return Ok(());
         };
         let interval = change.to.sampling_interval();
-        if interval != self.sampling.interval() {
+        if interval != self.options.sampling.interval() {
             if let Some((control, _)) = &self.control {
                 control.set_flow_sampling(interval)?;
             }
-            self.sampling.set(interval);
+            self.options.sampling.set(interval);
         }
         Ok(())
     }
@@ -271,7 +265,7 @@ impl Swapper {
         report.workers.counters = self.workers.as_ref().map(Frozen::report).unwrap_or_default();
         report.sum_up(&self.cycle.parts());
         report.overload = self.governor.as_ref().map(Governor::status).unwrap_or_default();
-        report.flow_sampling = self.sampling.interval();
+        report.flow_sampling = self.options.sampling.interval();
         self.shared.write(report);
     }
 

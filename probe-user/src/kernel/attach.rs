@@ -61,6 +61,10 @@ impl Attachment {
         self.why_not_native.as_deref()
     }
 
+    pub fn sees_stripped_tags(&self) -> bool {
+        false
+    }
+
     /// What the operator should know of it: whole sentences.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

@@ -18,3 +18,26 @@ pub use link::{Link, drops, find, links};
 pub use link_kind::LinkKind;
 pub use monitor::{LinkChange, LinkMonitor};
 pub use role::{Role, RoleChoice, choose};
+
+pub fn bridge_ports<'a>(_links: &'a [Link], _name: &str) -> Vec<&'a Link> {
+    Vec::new()
+}
+
+pub fn rx_queues(name: &str) -> Option<u32> {
+    let entries = std::fs::read_dir(format!("/sys/class/net/{name}/queues")).ok()?;
+    u32::try_from(
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-")).count(),
+    )
+    .ok()
+}
+
+pub fn ethtool_warnings(_link: &Link, _sees: bool) -> Vec<String> {
+    Vec::new()
+}
+
+pub struct Promiscuous;
+impl Promiscuous {
+    pub fn new(_index: u32) -> std::io::Result<Self> {
+        Ok(Self)
+    }
+}

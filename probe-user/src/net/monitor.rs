@@ -42,10 +42,20 @@ impl LinkMonitor {
     ///
     /// # Errors
     /// When netlink fails.
-    pub fn new(links: &[Link]) -> io::Result<Self> {
-        let watched =
-            links.iter().map(|link| Watched { name: link.name.clone(), link: Some(link.clone()) }).collect();
-        Ok(Self { socket: netlink::listen()?, watched })
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { socket: netlink::listen()?, watched: Vec::new() })
+    }
+
+    pub fn watch(&mut self, link: &Link) {
+        self.watched.push(Watched { name: link.name.clone(), link: Some(link.clone()) });
+    }
+
+    pub fn forget(&mut self, name: &str) {
+        self.watched.retain(|watched| watched.name != name);
+    }
+
+    pub fn watch_bridge(&mut self, _name: &str) -> io::Result<()> {
+        Ok(())
     }
 
     /// What changed since the last call. Never blocks; looks at the interfaces only if the kernel said that

@@ -319,18 +319,45 @@ impl Engines {
             Capture::Kernel { attachment, sockets, .. } => {
                 drop(attachment);
                 self.forget(index);
-                if let Some((first, queues)) = sockets {
+                if let Some(sockets) = sockets {
                     settle();
-                    self.workers.remove(WorkerKind::AfXdp, index);
-                    if let Some(program) = &mut self.program {
-                        // A socket that is closed leaves the map by itself.
-                        queues.iter().for_each(|queue| drop(program.unset_socket(first + queue)));
-                    }
-                    self.places.give(first);
+                    self.close_sockets(index, sockets);
                 }
             }
             Capture::Packet => self.workers.remove(WorkerKind::AfPacket, index),
         }
+    }
+
+    /// Lets the packets of all these interfaces go, with one wait for all of them.
+    pub(super) fn detach_all(&mut self, captures: Vec<(u32, Capture)>, settle: impl FnOnce()) {
+        let mut socketed = Vec::new();
+        for (index, capture) in captures {
+            match capture {
+                // Its program goes first; its sockets when the programs of all have ended.
+                Capture::Kernel { attachment, sockets: Some(sockets), .. } => {
+                    drop(attachment);
+                    self.forget(index);
+                    socketed.push((index, sockets));
+                }
+                other => self.detach(index, other, || ()),
+            }
+        }
+        if !socketed.is_empty() {
+            settle();
+        }
+        for (index, sockets) in socketed {
+            self.close_sockets(index, sockets);
+        }
+    }
+
+    /// Closes the sockets of an interface of which no program runs any more.
+    fn close_sockets(&mut self, index: u32, (first, queues): (u32, Vec<u32>)) {
+        self.workers.remove(WorkerKind::AfXdp, index);
+        if let Some(program) = &mut self.program {
+            // A socket that is closed leaves the map by itself.
+            queues.iter().for_each(|queue| drop(program.unset_socket(first + queue)));
+        }
+        self.places.give(first);
     }
 
     fn forget(&mut self, index: u32) {

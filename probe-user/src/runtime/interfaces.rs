@@ -63,9 +63,8 @@ impl Interfaces {
     /// When one does not exist, or the role asked for would cut the host off.
     pub(super) fn find(options: &InterfaceOptions) -> Result<Self, ProbeError> {
         let links = net::links().map_err(netlink_failed)?;
-        let find = |name: &String| {
-            links.iter().find(|link| link.name == *name).ok_or_else(|| no_interface(name))
-        };
+        let find =
+            |name: &String| links.iter().find(|link| link.name == *name).ok_or_else(|| no_interface(name));
         let mut monitor = LinkMonitor::new().map_err(netlink_failed)?;
         let mut metered = Vec::new();
         for (domain, name) in (0..).zip(&options.iface) {
@@ -103,11 +102,6 @@ impl Interfaces {
         Arc::clone(&self.status)
     }
 
-    /// Whether any of them is a mirror port.
-    pub(super) fn any_tap(&self) -> bool {
-        self.metered.iter().any(|entry| entry.role == net::Role::Tap)
-    }
-
     /// Attaches all, after the kernel has verified what they need.
     ///
     /// # Errors
@@ -131,7 +125,8 @@ impl Interfaces {
     /// Detaches all. Packets that are being metered may still be.
     pub(super) fn detach(&mut self, engines: &mut Engines, settle: &Settle) {
         // All at first, so that one wait does for all of them.
-        let captures = self.metered.iter_mut().filter_map(|entry| Some((entry.link.index, entry.capture.take()?)));
+        let captures =
+            self.metered.iter_mut().filter_map(|entry| Some((entry.link.index, entry.capture.take()?)));
         engines.detach_all(captures.collect(), || settle.wait());
         self.publish();
     }
@@ -255,7 +250,9 @@ impl Interfaces {
                 if entry.bridge.is_some() {
                     self.drop_entry(at, engines, settle, out);
                 } else {
-                    warn!("interface {name} is gone; its flows are exported, metering resumes when it comes back");
+                    warn!(
+                        "interface {name} is gone; its flows are exported, metering resumes when it comes back"
+                    );
                     out.push(Consequence::Flush(index));
                 }
             }

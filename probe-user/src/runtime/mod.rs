@@ -3,19 +3,29 @@
 
 mod clock;
 mod cores;
+mod engines;
+mod http;
 mod interfaces;
+mod metered;
 mod observe;
+mod outputs;
 mod overload;
 mod own_export;
+mod places;
 mod plan;
 mod probe;
+mod random;
 mod reload;
+mod settle;
 mod signals;
+mod start;
 mod threads;
 mod told;
 mod watch;
+mod workers;
 
 pub use clock::now;
+pub(crate) use outputs::{collectors, printer};
 pub use probe::Probe;
-pub(crate) use probe::{collectors, printer, random_seed};
+pub(crate) use random::random_seed;
 pub use signals::Signals;

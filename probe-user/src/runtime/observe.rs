@@ -6,8 +6,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::interfaces::SharedStatus;
+use super::{
+    interfaces::SharedStatus,
+    workers::{Tidings, WorkerKind},
+};
 use crate::{
+    control::InterfaceState,
     export::{DropReason, ErrorReason, ExportStats, NotRepresentable, NotSelected},
     flow::Moment,
     harvest::{HarvestReport, SharedReport},
@@ -26,6 +30,8 @@ use probe_common::Note;
 pub(super) struct Observer {
     /// The harvester's.
     pub harvest: SharedReport,
+    /// What the workers tell.
+    pub workers: Tidings,
     /// How long its swaps took.
     pub durations: Arc<HistogramCounters>,
     /// The exporter's.
@@ -57,8 +63,8 @@ impl Observer {
             .map(|status| metrics::Interface {
                 nic_dropped: self.dropped_since(&status.name),
                 name: status.name,
-                up: status.up,
-                xdp_mode: status.mode,
+                up: status.state == InterfaceState::Up && status.engine.is_some(),
+                xdp_mode: status.mode.as_deref().map(|mode| match mode { "native" => "native", "generic" => "generic", "tcx" => "tcx", "clsact" => "clsact", _ => "af_packet" }),
             })
             .collect()
     }

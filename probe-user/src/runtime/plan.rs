@@ -3,8 +3,9 @@
 
 use tracing::info;
 
+use super::{cores, workers::WorkerCounts};
 use crate::{
-    cli::RunOptions,
+    cli::{CorePlan, Engine, Queues, RunOptions},
     error::ProbeError,
     export::{Biflow, DatagramRing, ExporterOptions, OpenCollector, PairingLimits},
     flow::{FlowRecord, FlowTable},
@@ -28,6 +29,10 @@ pub(super) struct Plan {
     pub queue: usize,
     /// Harvesters, each with a range of the caches, a table and a queue of its own.
     pub harvesters: usize,
+    /// Workers, if the kernel takes programs.
+    with_program: WorkerCounts,
+    /// Workers, if it takes none, or shall not.
+    without_program: WorkerCounts,
 }
 
 /// What collectors take memory for.
@@ -71,11 +76,18 @@ impl Plan {
     ) -> Result<Self, ProbeError> {
         let resource = &options.resource;
         let harvesters = resource.harvesters as usize;
+        let (with_program, without_program) = workers(options);
         let wanted = Sizing::new(possible_cpus()?, resource.cache_slots, resource.spill_records)
             .with_details(details)
             .with_ranges(u32::try_from(harvesters).unwrap_or(1));
-        let mut plan =
-            Self { sizing: wanted, flows: options.flow.max_flows, queue: QUEUE_RECORDS, harvesters };
+        let mut plan = Self {
+            sizing: wanted,
+            flows: options.flow.max_flows,
+            queue: QUEUE_RECORDS,
+            harvesters,
+            with_program,
+            without_program,
+        };
         let Parts { flows, export, .. } = plan.parts(collectors);
         let kernel = match resource.memory {
             Some(memory) => memory.saturating_sub(flows + export),
@@ -113,6 +125,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Workers, with a program in the kernel or without.
+    #[must_use]
+    pub(super) fn workers(&self, program: bool) -> WorkerCounts {
+        if program { self.with_program } else { self.without_program }
+    }
+
     /// Room in each table: keys are spread evenly by a hash, so each gets its share and a little more.
     #[must_use]
     pub(super) fn flows_of_harvester(&self) -> usize {
@@ -138,4 +156,28 @@ impl Plan {
             export: (self.queue * size_of::<FlowRecord>() + streams * ring + pairing) as u64,
         }
     }
+}
+
+/// Workers that are made without being asked for.
+const MOST_WORKERS: usize = 8;
+
+/// How many workers there are, with a program in the kernel and without.
+fn workers(options: &RunOptions) -> (WorkerCounts, WorkerCounts) {
+    let asked = match (&options.resource.cores, &options.interface.queues) {
+        (CorePlan::Pinned(cores), _) if !cores.workers.is_empty() => Some(cores.workers.len()),
+        (_, Queues::First(count)) => Some(usize::from(*count)),
+        (_, Queues::These(queues)) => Some(queues.len()),
+        _ => None,
+    };
+    // The other half is for those who receive, harvest and export.
+    let several = asked.unwrap_or_else(|| (cores::allowed().len() / 2).clamp(1, MOST_WORKERS));
+    let packet = WorkerCounts { af_xdp: 0, af_packet: several };
+    let with_program = match options.interface.engine {
+        Engine::AfPacket => packet,
+        Engine::AfXdp => WorkerCounts { af_xdp: several, af_packet: 0 },
+        // Few packets are handed over, so one worker serves all queues. Interfaces that come later may be mirror ports.
+        Engine::Xdp => WorkerCounts { af_xdp: 1, af_packet: 0 },
+        Engine::Auto => WorkerCounts { af_xdp: 1, af_packet: 1 },
+    };
+    (with_program, packet)
 }

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The probe: builds all parts, starts sinks before sources, watches, and stops in reverse.
+//! The running probe: watches its parts, and stops them in reverse.
 
 use std::{
-    fs::File,
-    io::{self, Read},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,38 +10,28 @@ use std::{
 };
 
 use nix::poll::PollTimeout;
-use probe_common::HashSeed;
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
 use super::{
     clock,
-    cores::Cores,
+    engines::Engines,
     interfaces::{Consequence, Interfaces},
-    observe::{Observer, nic_drops},
-    overload::{self, OverloadLog},
-    own_export,
-    plan::{Collectors, Plan},
-    reload,
+    observe::Observer,
+    overload::OverloadLog,
+    own_export, reload,
+    settle::Settle,
     signals::Signals,
     threads::{ExportCommand, ExporterThread, HarvesterThread, SwapperThread},
-    told::{self, SharedFlowOptions},
+    told::SharedFlowOptions,
     watch::Watch,
 };
 use crate::{
-    cli::{MetricsAddress, RecordFormat, RunOptions},
+    cli::RunOptions,
     error::ProbeError,
-    export::{CollectorUrl, Exporter, ExporterOptions, OpenCollector, PrintFormat, Printer, open},
-    flow::{ExpiryOptions, FlowTable, TableOptions, Timestamp},
-    harvest::{Command, Cycle, Harvester, KernelWriters, Outlet, SwapOptions, Swapper, Writers},
-    kernel::{KernelOptions, LoadedProgram},
-    overload::Governor,
-    queue,
-    telemetry::{
-        Ledger,
-        http::{HttpServer, Reply, Routes, RunningServer},
-        metrics::HistogramCounters,
-    },
+    flow::Timestamp,
+    harvest::Command,
+    telemetry::{Ledger, http::RunningServer},
     throttle::Throttle,
 };
 
@@ -51,214 +39,36 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// How often the kernel's clocks are compared.
 const CLOCK: Duration = Duration::from_secs(10);
-/// From the signal to the end: when the swapper is done, the harvesters, and all. Five seconds are promised.
-const SWAPPER_END: Duration = Duration::from_millis(1500);
+/// From the signal to the end: when the workers are done, the swapper, the
+/// harvesters, and all. Five seconds are promised.
+const WORKERS_END: Duration = Duration::from_millis(1000);
+const SWAPPER_END: Duration = Duration::from_millis(1800);
 const HARVESTER_END: Duration = Duration::from_millis(2500);
 const EXPORTER_END: Duration = Duration::from_millis(4500);
 
-/// As many streams of its own as the kernel program can tell (map `OWN_EXPORT`).
-const MAX_COLLECTORS: usize = 256;
-
 /// A running probe.
 pub struct Probe {
-    options: RunOptions,
-    program: LoadedProgram,
-    interfaces: Interfaces,
-    swapper: SwapperThread,
-    harvesters: Vec<HarvesterThread>,
-    exporter: ExporterThread,
-    observer: Observer,
-    overload: OverloadLog,
-    own_exports: Option<u64>,
-    watch: Watch,
-    configured: Arc<AtomicU64>,
-    flow_options: SharedFlowOptions,
-    ready: Arc<AtomicBool>,
-    prints_only: bool,
-    complaint: Throttle,
-    clock_learned: Timestamp,
-    _http: Option<RunningServer>,
-}
-
-/// Collectors of the options, with their sockets.
-pub(crate) fn collectors(urls: &[String]) -> Result<Vec<OpenCollector>, ProbeError> {
-    if urls.len() > MAX_COLLECTORS {
-        return Err(ProbeError::usage(format!(
-            "{} collectors are given, and at most {MAX_COLLECTORS} can be served",
-            urls.len()
-        ))
-        .hint("let one collector replicate to the others"));
-    }
-    let mut collectors: Vec<OpenCollector> = Vec::new();
-    for text in urls {
-        let url: CollectorUrl = text.parse().map_err(|error| ProbeError::usage(format!("{error}")))?;
-        if collectors.iter().any(|(known, _)| known.to_string() == url.to_string()) {
-            return Err(ProbeError::usage(format!("collector {url} is given twice"))
-                .hint("name each collector once; every one gets every record"));
-        }
-        let sink = open(&url).map_err(|error| match error.is_usage() {
-            true => ProbeError::usage(error.to_string()),
-            false => ProbeError::host(error.to_string()),
-        })?;
-        collectors.push((url, sink));
-    }
-    Ok(collectors)
-}
-
-/// A printer to standard output.
-pub(crate) fn printer(format: RecordFormat) -> Printer {
-    let format = match format {
-        RecordFormat::Text => PrintFormat::Text,
-        RecordFormat::Json => PrintFormat::Json,
-    };
-    Printer::new(format, Box::new(io::stdout()))
-}
-
-/// A seed that nobody outside knows.
-///
-/// # Errors
-/// When the kernel gives no random numbers.
-pub(crate) fn random_seed() -> Result<HashSeed, ProbeError> {
-    let mut random = [0; 56];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut random))
-        .map_err(|error| ProbeError::host("cannot read random numbers from /dev/urandom").because(error))?;
-    Ok(HashSeed::from_random(random))
+    pub(super) options: RunOptions,
+    pub(super) engines: Engines,
+    pub(super) interfaces: Interfaces,
+    pub(super) settle: Settle,
+    pub(super) swapper: SwapperThread,
+    pub(super) harvesters: Vec<HarvesterThread>,
+    pub(super) exporter: ExporterThread,
+    pub(super) observer: Observer,
+    pub(super) overload: OverloadLog,
+    pub(super) own_exports: Option<u64>,
+    pub(super) watch: Watch,
+    pub(super) configured: Arc<AtomicU64>,
+    pub(super) flow_options: SharedFlowOptions,
+    pub(super) ready: Arc<AtomicBool>,
+    pub(super) prints_only: bool,
+    pub(super) complaint: Throttle,
+    pub(super) clock_learned: Timestamp,
+    pub(super) _http: Option<RunningServer>,
 }
 
 impl Probe {
-    /// Builds and starts everything; packets are metered when this returns.
-    ///
-    /// # Errors
-    /// Whatever refuses; nothing stays attached then.
-    pub fn start(options: RunOptions) -> Result<Self, ProbeError> {
-        options.validate()?;
-        let started = clock::now();
-        let interfaces = Interfaces::find(&options.interface)?;
-        let collectors = collectors(&options.export.collector)?;
-        let print = options.output.print.format(collectors.is_empty());
-        let details = options.flow.wants_details(print, collectors.iter().map(|(url, _)| url));
-        let plan = Plan::new(&options, Collectors::of(&collectors), details)?;
-        let prints_only = collectors.is_empty() && print.is_some();
-
-        let mut program = LoadedProgram::load(KernelOptions {
-            packet_sampling: options.flow.sampling.packets(),
-            flow_sampling: options.flow.sampling.flow_interval(),
-            key_mask: options.flow.key_mask(),
-            ..KernelOptions::new(plan.sizing, random_seed()?)
-        })?;
-        let ExpiryOptions { idle, active, tcp_end, spread } = options.flow.expiry();
-        let durations = Arc::new(HistogramCounters::default());
-        let interval = options.resource.harvest_interval;
-        let (governor, overload) = overload::governor(options.resource.overload, interval);
-        let gauge = governor.as_ref().map(Governor::gauge);
-        let writers = Writers {
-            kernel: Some(KernelWriters {
-                bank: program.bank()?,
-                control: program.control(),
-                barrier: program.barrier()?,
-            }),
-            workers: None,
-        };
-        let banks = writers.banks();
-        let cycle = Cycle::new(plan.harvesters, started);
-        let (mut harvesters, mut consumers) = (Vec::new(), Vec::new());
-        for number in 0..plan.harvesters {
-            let table = FlowTable::new(
-                TableOptions {
-                    capacity: plan.flows_of_harvester(),
-                    idle,
-                    active,
-                    tcp_end,
-                    spread,
-                    key_mask: options.flow.key_mask(),
-                    details,
-                    seed: random_seed()?,
-                },
-                started.now,
-            )
-            .map_err(|error| ProbeError::host(error.to_string()))?;
-            let (producer, consumer) = queue::ring(plan.queue_of_harvester());
-            consumers.push(consumer);
-            let outlet = Outlet::new(producer);
-            harvesters
-                .push(Harvester::new(number, &banks, cycle.clone(), table, outlet).gauged_by(gauge.clone()));
-        }
-        let options_of_swap = SwapOptions { interval, durations: Arc::clone(&durations) };
-        let swapper = Swapper::new(options_of_swap, writers, cycle, started).governed_by(governor);
-        let flow_options = SharedFlowOptions::new(options.flow.clone().into());
-        let exporter = Exporter::new(
-            ExporterOptions {
-                engine_type: options.export.engine_type,
-                engine_id: options.export.engine_id,
-                domain: options.export.domain,
-                interfaces: interfaces.indexes(),
-                told: told::source(
-                    swapper.shared_report(),
-                    interfaces.status(),
-                    &flow_options,
-                    swapper.sampling_now(),
-                ),
-                policy: options.export.collector_policy.into(),
-                seed: random_seed()?,
-                ..ExporterOptions::default()
-            },
-            collectors,
-            consumers,
-            print.map(printer),
-        );
-
-        let configured = Arc::new(AtomicU64::new(started.wall.unix_ns(started.now)));
-        let observer = Observer {
-            harvest: swapper.shared_report(),
-            durations,
-            export: exporter.stats(),
-            interfaces: interfaces.status(),
-            drops_before: options
-                .interface
-                .iface
-                .iter()
-                .map(|name| (name.clone(), nic_drops(name)))
-                .collect(),
-            queue_capacity: plan.queue as u64,
-            started,
-            configured: Arc::clone(&configured),
-        };
-        let cores = Cores::choose(&options.resource.cores);
-        info!("{}", cores.describe());
-        let exporter = ExporterThread::start(exporter, cores.exporter)?;
-        let harvesters = start_harvesters(harvesters, cores.harvester)?;
-        let swapper = SwapperThread::start(swapper)?;
-        let mut heartbeats = vec![exporter.heartbeat(), swapper.heartbeat()];
-        heartbeats.extend(harvesters.iter().map(HarvesterThread::heartbeat));
-        let watch = Watch::new(heartbeats);
-        let ready = Arc::new(AtomicBool::new(false));
-        let http = serve(options.resource.metrics, &observer, &watch, &ready)?;
-        let mut probe = Self {
-            options,
-            program,
-            interfaces,
-            swapper,
-            harvesters,
-            exporter,
-            observer,
-            overload,
-            own_exports: None,
-            watch,
-            configured,
-            flow_options,
-            ready,
-            prints_only,
-            complaint: Throttle::new(Duration::from_secs(60)),
-            clock_learned: started.now,
-            _http: http,
-        };
-        probe.tell_own_exports()?;
-        probe.interfaces.attach(&mut probe.program)?;
-        probe.ready.store(true, Ordering::Relaxed);
-        Ok(probe)
-    }
-
     /// Meters until a signal comes or a part fails, then stops.
     ///
     /// # Errors
@@ -289,6 +99,7 @@ impl Probe {
     fn is_whole(&self) -> bool {
         self.swapper.is_running()
             && self.exporter.is_running()
+            && self.engines.workers().are_running()
             && self.harvesters.iter().all(HarvesterThread::is_running)
     }
 
@@ -299,7 +110,7 @@ impl Probe {
     /// One look around: interfaces, export sockets, watchdog.
     fn look(&mut self) -> Result<(), ProbeError> {
         let now = clock::now().now;
-        match self.interfaces.follow(&mut self.program) {
+        match self.interfaces.follow(&mut self.engines, &self.settle, now) {
             Ok(consequences) => consequences.into_iter().for_each(|consequence| self.carry_out(consequence)),
             // Metering goes on; the next look may succeed.
             Err(error) => {
@@ -309,11 +120,11 @@ impl Probe {
             }
         }
         self.tell_own_exports()?;
-        self.program.show_log();
+        self.engines.show_log();
         self.overload.show();
         if now.since(self.clock_learned) >= CLOCK {
             self.clock_learned = now;
-            self.program.learn_clock()?;
+            self.engines.learn_clock()?;
         }
         if self.watch.look(now) {
             notify(&[NotifyState::Watchdog]);
@@ -325,15 +136,16 @@ impl Probe {
         match consequence {
             Consequence::Flush(index) => self.command_harvesters(Command::FlushInterface(index)),
             Consequence::Moved(from, to) => self.exporter.command(ExportCommand::Moved(from, to)),
+            Consequence::Added(..) | Consequence::Removed(_) => {}
         }
     }
 
     /// Keeps the kernel's list of our own datagrams up to date.
-    fn tell_own_exports(&mut self) -> Result<(), ProbeError> {
+    pub(super) fn tell_own_exports(&mut self) -> Result<(), ProbeError> {
         let shared = self.exporter.endpoints();
         let (changes, endpoints) = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if self.own_exports != Some(changes) {
-            self.program.set_own_exports(&own_export::keys(&endpoints))?;
+            self.engines.set_own_exports(&own_export::keys(&endpoints))?;
             self.own_exports = Some(changes);
         }
         Ok(())
@@ -368,7 +180,8 @@ impl Probe {
         info!("stopping: exporting what is left");
         self.ready.store(false, Ordering::Relaxed);
         let now = clock::now().now;
-        self.interfaces.detach();
+        self.interfaces.detach(&mut self.engines, &self.settle);
+        let workers = self.engines.into_workers().stop(now + WORKERS_END);
         let swapper = self.swapper.stop(now + SWAPPER_END);
         self.harvesters.iter().for_each(|harvester| harvester.tell_to_stop(now + HARVESTER_END));
         // All of them, also when one has failed.
@@ -379,42 +192,9 @@ impl Probe {
         let swapped = swapper.map(|mut swapper| swapper.conclude());
         let exported = self.exporter.stop(now + EXPORTER_END);
         self.overload.show();
-        swapped.and(harvested).and(exported)?;
+        workers.and(swapped).and(harvested).and(exported)?;
         Ok(self.observer.ledger())
     }
-}
-
-/// One thread for each; only the first is on the CPU given.
-fn start_harvesters(
-    harvesters: Vec<Harvester>,
-    cpu: Option<usize>,
-) -> Result<Vec<HarvesterThread>, ProbeError> {
-    let alone = harvesters.len() == 1;
-    let name = |number| if alone { "harvester".to_owned() } else { format!("harvester-{number}") };
-    let start = |(number, harvester)| HarvesterThread::start(name(number), harvester, cpu);
-    harvesters.into_iter().enumerate().map(start).collect()
-}
-
-fn serve(
-    address: MetricsAddress,
-    observer: &Observer,
-    watch: &Watch,
-    ready: &Arc<AtomicBool>,
-) -> Result<Option<RunningServer>, ProbeError> {
-    let MetricsAddress::Listen(address) = address else { return Ok(None) };
-    let (observer, healthy, ready) = (observer.clone(), watch.healthy(), Arc::clone(ready));
-    let routes = Routes {
-        metrics: Arc::new(move || Reply::metrics(observer.snapshot().encode())),
-        healthz: Arc::new(move || match healthy.load(Ordering::Relaxed) {
-            true => Reply::text(200, "ok"),
-            false => Reply::text(503, "a thread does not move on"),
-        }),
-        readyz: Arc::new(move || match ready.load(Ordering::Relaxed) {
-            true => Reply::text(200, "metering"),
-            false => Reply::text(503, "not metering"),
-        }),
-    };
-    Ok(Some(HttpServer::new(address, routes, Arc::new(|| clock::now().now)).start()?))
 }
 
 /// Tells systemd, if it is there.

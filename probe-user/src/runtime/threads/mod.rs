@@ -4,6 +4,7 @@
 mod exporter;
 mod harvester;
 mod swapper;
+mod worker;
 
 use std::{
     sync::{
@@ -21,6 +22,7 @@ use crate::{error::ProbeError, flow::Timestamp};
 pub(super) use exporter::{ExportCommand, ExporterThread};
 pub(super) use harvester::HarvesterThread;
 pub(super) use swapper::SwapperThread;
+pub(super) use worker::WorkerThread;
 
 /// Counts turns, so that others can see that a thread moves on.
 pub(super) type Heartbeat = Arc<AtomicU64>;

@@ -7,7 +7,7 @@ use super::{Handle, Heartbeat, Running};
 use crate::{
     error::ProbeError,
     flow::Timestamp,
-    meter::{Worker, WorkerActivity, WorkerHandle},
+    meter::{Activity, Worker, WorkerHandle},
     runtime::clock,
 };
 
@@ -66,7 +66,7 @@ impl WorkerThread {
 
 fn work(mut worker: Worker, running: &Running) {
     while running.goes_on() {
-        if worker.step(clock::now()) == WorkerActivity::Idle {
+        if worker.step(clock::now()) == Activity::Idle {
             worker.rest(REST);
         }
     }
