@@ -13,7 +13,7 @@ use crate::{
     harvest::{HarvestReport, SharedReport},
     net,
     telemetry::{
-        CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons, Snapshot,
+        AfXdpLedger, CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons, Snapshot,
         ledger::NicLedger,
         metrics::{self, HistogramCounters, NIC_COUNTERS, PacketsOctets},
         process::ProcessStatus,
@@ -58,7 +58,7 @@ impl Observer {
                 nic_dropped: self.dropped_since(&status.name),
                 name: status.name,
                 up: status.up,
-                xdp_mode: status.mode,
+                modes: status.mode.into_iter().collect(),
             })
             .collect()
     }
@@ -84,7 +84,6 @@ impl Observer {
             configured_seconds: self.configured.load(Ordering::Relaxed) as f64 / 1e9,
             interfaces: self.interfaces(),
             cpus: cpus(&report),
-            steered_packets: 0,
             queue_full: PacketsOctets {
                 packets: report.queue_full.packets,
                 octets: report.queue_full.octets,
@@ -109,6 +108,7 @@ impl Observer {
             collectors: self.collectors(),
             ledger_imbalance_packets: packets(&report).imbalance() + report.imbalance.packets.unsigned_abs(),
             process: ProcessStatus::read(),
+            ..Snapshot::default()
         }
     }
 
@@ -144,6 +144,7 @@ impl Observer {
             octets: OctetLedger {
                 received: kernel.received_octets,
                 metered: kernel.metered_octets,
+                metered_by_af_xdp: 0,
                 exported: report.exported.octets,
                 live: report.live.octets,
                 lost: Reasons::lost(kernel.lost_octets, report.queue_full.octets),
@@ -188,7 +189,8 @@ fn packets(report: &HarvestReport) -> PacketLedger {
         received: kernel.received_packets,
         metered: kernel.metered_packets,
         unmetered: Reasons::unmetered(&kernel.outcomes),
-        steered: 0,
+        steered: kernel.steered_packets,
+        af_xdp: AfXdpLedger::default(),
         exported: report.exported.packets,
         live: report.live.packets,
         lost: Reasons::lost(kernel.lost_packets, report.queue_full.packets),

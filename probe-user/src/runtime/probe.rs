@@ -182,7 +182,7 @@ impl Probe {
                 engine_type: options.export.engine_type,
                 engine_id: options.export.engine_id,
                 domain: options.export.domain,
-                interfaces: interfaces.indexes(),
+                interfaces: interfaces.indexes().into_iter().zip(0..=u8::MAX).collect(),
                 told: told::source(
                     harvester.shared_report(),
                     interfaces.status(),
