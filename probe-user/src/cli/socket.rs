@@ -46,6 +46,17 @@ impl fmt::Display for SocketPath {
     }
 }
 
+/// Where a command finds the probe. `PROBE_SOCKET` serves the probe and the commands, so `auto` is known here too.
+pub(super) fn parse_client_socket(text: &str) -> Result<PathBuf, String> {
+    match text.parse()? {
+        SocketPath::Auto => Ok(DEFAULT_SOCKET.into()),
+        SocketPath::At(path) => Ok(path),
+        SocketPath::None => {
+            Err("a probe with --socket none cannot be asked: give the path of a socket".into())
+        }
+    }
+}
+
 fn parse_socket(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     if text.len() > LONGEST {
@@ -76,5 +87,12 @@ mod tests {
             assert!(text.parse::<SocketPath>().is_err(), "{text}");
         }
         assert!(format!("/{}", "x".repeat(LONGEST - 1)).parse::<SocketPath>().is_ok());
+    }
+
+    #[test]
+    fn a_command_asks_where_the_probe_listens() {
+        assert_eq!(parse_client_socket("auto"), Ok(DEFAULT_SOCKET.into()));
+        assert_eq!(parse_client_socket("/a"), Ok("/a".into()));
+        assert!(parse_client_socket("none").unwrap_err().contains("cannot be asked"));
     }
 }
