@@ -18,7 +18,7 @@
 //! - [`export`]: records encoded and sent
 //! - [`collect`]: datagrams received
 //!
-//! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
+//! Around it: [`cli`] and [`config`], [`telemetry`], [`control`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
 pub mod afpacket;
 pub mod afxdp;
 pub mod capture;

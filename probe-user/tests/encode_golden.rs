@@ -6,6 +6,7 @@
 mod encode_support;
 
 use encode_support::{Line, MS, SECOND, UNIX, now, ping, plain, plain_v6, settings, told};
+use probe_common::Direction;
 use probe_user::export::encode::Told;
 use probe_user::flow::FlowRecord;
 
@@ -44,6 +45,7 @@ fn ipfix_and_v9_templates_options_and_data() {
         let vlan = plain();
         let mut echo = ping();
         echo.key.set_vlans(0, 0);
+        echo.key.set_interface(3, Direction::Egress);
         for record in [vlan, echo, plain_v6()] {
             line.encode(&record, now(UNIX, 0));
         }
@@ -79,12 +81,12 @@ fn versions_without_templates() {
 }
 
 const IPFIX_TEMPLATES: &str = r"
-    000a0118                 # IPFIX, 280 octets
+    000a0120                 # IPFIX, 288 octets
     6a18a500                 # export time
     00000000                 # sequence
     00000001                 # domain 1
-    0002004c                 # set 2: templates, 76 octets
-    01000011                 # template 256, 17 fields
+    00020050                 # set 2: templates, 80 octets
+    01000012                 # template 256, 18 fields
     00080004                 # sourceIPv4Address 8, 4
     000c0004                 # destinationIPv4Address 12, 4
     00070002                 # sourceTransportPort 7, 2
@@ -98,12 +100,13 @@ const IPFIX_TEMPLATES: &str = r"
     003a0002                 # vlanId 58, 2
     00f30002                 # dot1qVlanId 243, 2
     00880001                 # flowEndReason 136, 1
+    003d0001                 # flowDirection 61, 1
     00020008                 # packetDeltaCount 2, 8
     00010008                 # octetDeltaCount 1, 8
     00980008                 # flowStartMilliseconds 152, 8
     00990008                 # flowEndMilliseconds 153, 8
-    0002004c                 # set 2: templates, 76 octets
-    01010011                 # template 257, 17 fields
+    00020050                 # set 2: templates, 80 octets
+    01010012                 # template 257, 18 fields
     001b0010                 # sourceIPv6Address 27, 16
     001c0010                 # destinationIPv6Address 28, 16
     00070002                 # sourceTransportPort 7, 2
@@ -117,6 +120,7 @@ const IPFIX_TEMPLATES: &str = r"
     003a0002                 # vlanId 58, 2
     00f30002                 # dot1qVlanId 243, 2
     00880001                 # flowEndReason 136, 1
+    003d0001                 # flowDirection 61, 1
     00020008                 # packetDeltaCount 2, 8
     00010008                 # octetDeltaCount 1, 8
     00980008                 # flowStartMilliseconds 152, 8
@@ -161,7 +165,7 @@ const IPFIX_OPTIONS: &str = r"
     00000001                 # domain 1
     0000000000000001         # messages so far
     0000000000000000         # flow records so far
-    0000000000000118         # octets so far
+    0000000000000120         # octets so far
     012c                     # active timeout
     000f                     # idle timeout
     01050038                 # set 261, 56 octets
@@ -182,11 +186,11 @@ const IPFIX_OPTIONS: &str = r"
 ";
 
 const IPFIX_DATA: &str = r"
-    000a00ea                 # IPFIX, 234 octets
+    000a00ed                 # IPFIX, 237 octets
     6a18a500                 # export time
     00000004                 # sequence
     00000001                 # domain 1
-    01000080                 # set 256, 128 octets
+    01000082                 # set 256, 130 octets
     c0000201                 # 192.0.2.1
     c6336407                 # 198.51.100.7
     9c40                     # port 40000
@@ -199,6 +203,7 @@ const IPFIX_DATA: &str = r"
     00000000                 # to an unknown one
     00640064                 # VLAN 100, twice
     03                       # end detected
+    00                       # came in
     000000000000000a         # 10 packets
     0000000000000fa0         # 4000 octets
     0000019e704439e0         # start
@@ -211,15 +216,16 @@ const IPFIX_DATA: &str = r"
     00                       # type of service
     00                       # no TCP
     0800                     # type 8, code 0: echo request
-    00000003                 # from interface 3
-    00000000                 # to an unknown one
+    00000000                 # from an unknown one
+    00000003                 # to interface 3
     00000000                 # VLAN 0, twice
     02                       # active timeout
+    01                       # went out
     000000000000000a         # 10 packets
     0000000000000fa0         # 4000 octets
     0000019e704439e0         # start
     0000019e70444de3         # end
-    0101005a                 # set 257, 90 octets
+    0101005b                 # set 257, 91 octets
     20010db8000000000000000000000001 # 2001:db8::1
     20010db8000000000000000000000002 # 2001:db8::2
     14e9                     # port 5353
@@ -232,6 +238,7 @@ const IPFIX_DATA: &str = r"
     00000000                 # to an unknown one
     00000000                 # VLAN 0, twice
     01                       # idle timeout
+    00                       # came in
     000000000000000a         # 10 packets
     0000000000000fa0         # 4000 octets
     0000019e704439e0         # start
@@ -244,8 +251,8 @@ const V9_TEMPLATES: &str = r"
     6a18a500                 # unix_secs
     00000000                 # sequence
     00000001                 # source id 1
-    0000004c                 # set 0: templates, 76 octets
-    01000011                 # template 256, 17 fields
+    00000050                 # set 0: templates, 80 octets
+    01000012                 # template 256, 18 fields
     00080004                 # sourceIPv4Address 8, 4
     000c0004                 # destinationIPv4Address 12, 4
     00070002                 # sourceTransportPort 7, 2
@@ -259,12 +266,13 @@ const V9_TEMPLATES: &str = r"
     003a0002                 # vlanId 58, 2
     00f30002                 # dot1qVlanId 243, 2
     00880001                 # flowEndReason 136, 1
+    003d0001                 # flowDirection 61, 1
     00020008                 # packetDeltaCount 2, 8
     00010008                 # octetDeltaCount 1, 8
     00160004                 # FIRST_SWITCHED 22, 4
     00150004                 # LAST_SWITCHED 21, 4
-    0000004c                 # set 0: templates, 76 octets
-    01010011                 # template 257, 17 fields
+    00000050                 # set 0: templates, 80 octets
+    01010012                 # template 257, 18 fields
     001b0010                 # sourceIPv6Address 27, 16
     001c0010                 # destinationIPv6Address 28, 16
     00070002                 # sourceTransportPort 7, 2
@@ -278,6 +286,7 @@ const V9_TEMPLATES: &str = r"
     003a0002                 # vlanId 58, 2
     00f30002                 # dot1qVlanId 243, 2
     00880001                 # flowEndReason 136, 1
+    003d0001                 # flowDirection 61, 1
     00020008                 # packetDeltaCount 2, 8
     00010008                 # octetDeltaCount 1, 8
     00160004                 # FIRST_SWITCHED 22, 4
@@ -327,7 +336,7 @@ const V9_OPTIONS: &str = r"
     00000001                 # domain 1
     0000000000000001         # messages so far
     0000000000000000         # flow records so far
-    0000000000000124         # octets so far
+    000000000000012c         # octets so far
     012c                     # active timeout
     000f                     # idle timeout
     01050038                 # set 261, 56 octets
@@ -350,7 +359,7 @@ const V9_DATA: &str = r"
     6a18a500                 # unix_secs
     00000002                 # sequence
     00000001                 # source id 1
-    01000070                 # set 256, 112 octets
+    01000074                 # set 256, 116 octets
     c0000201                 # 192.0.2.1
     c6336407                 # 198.51.100.7
     9c40                     # port 40000
@@ -363,6 +372,7 @@ const V9_DATA: &str = r"
     00000000                 # to an unknown one
     00640064                 # VLAN 100, twice
     03                       # end detected
+    00                       # came in
     000000000000000a         # 10 packets
     0000000000000fa0         # 4000 octets
     05260de0                 # start, after the boot
@@ -375,14 +385,16 @@ const V9_DATA: &str = r"
     00                       # type of service
     00                       # no TCP
     0800                     # type 8, code 0: echo request
-    00000003                 # from interface 3
-    00000000                 # to an unknown one
+    00000000                 # from an unknown one
+    00000003                 # to interface 3
     00000000                 # VLAN 0, twice
     02                       # active timeout
+    01                       # went out
     000000000000000a         # 10 packets
     0000000000000fa0         # 4000 octets
     05260de0                 # start, after the boot
     052621e3                 # end
+    0000                     # padding
     01010054                 # set 257, 84 octets
     20010db8000000000000000000000001 # 2001:db8::1
     20010db8000000000000000000000002 # 2001:db8::2
@@ -396,11 +408,12 @@ const V9_DATA: &str = r"
     00000000                 # to an unknown one
     00000000                 # VLAN 0, twice
     01                       # idle timeout
+    00                       # came in
     000000000000000a         # 10 packets
     0000000000000fa0         # 4000 octets
     05260de0                 # start, after the boot
     052621e3                 # end
-    0000                     # padding
+    00                       # padding
 ";
 
 const BIFLOW_TEMPLATES: &str = r"

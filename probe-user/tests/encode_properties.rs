@@ -220,7 +220,7 @@ proptest! {
                     for record in &packet.flowsets {
                         pieces.push((
                             [record.src_addr, record.dst_addr],
-                            [record.src_port, record.dst_port, record.input],
+                            [record.src_port, record.dst_port, record.input, record.output],
                             [record.protocol_number, record.tos, record.tcp_flags],
                             [record.d_pkts, record.d_octets],
                             [boot + u64::from(record.first), boot + u64::from(record.last)],
@@ -234,7 +234,7 @@ proptest! {
                         let address = |at: usize| u32::try_from(word(at)).unwrap();
                         pieces.push((
                             [address(at).into(), address(at + 4).into()],
-                            [half(at + 32), half(at + 34), half(at + 12)],
+                            [half(at + 32), half(at + 34), half(at + 12), half(at + 14)],
                             [octets[at + 38], octets[at + 39], octets[at + 40]],
                             [address(at + 16), address(at + 20)],
                             [boot + word(at + 24), boot + word(at + 28)],
@@ -250,8 +250,9 @@ proptest! {
                 while packets < record.packets || octets < record.octets {
                     let (addresses, numbers, bytes, counts, times) = pieces.next().unwrap();
                     prop_assert_eq!(addresses.map(std::net::IpAddr::from), [key.source(), key.destination()]);
-                    let input = u16::try_from(key.ingress_interface()).unwrap_or(0);
-                    prop_assert_eq!(numbers, [key.source_port(), key.destination_port(), input]);
+                    let narrow = |index| u16::try_from(index).unwrap_or(0);
+                    let (input, output) = (narrow(key.ingress_interface()), narrow(key.egress_interface()));
+                    prop_assert_eq!(numbers, [key.source_port(), key.destination_port(), input, output]);
                     let flags = u8::try_from(record.tcp_flags & 0xff).unwrap();
                     prop_assert_eq!(bytes, [key.protocol(), key.tos(), flags]);
                     prop_assert_eq!(times, [record.start_ns / 1_000_000, record.end_ns / 1_000_000]);

@@ -125,7 +125,7 @@ fn bench(receivers: &[&UdpSocket], options: &str, policy: CollectorPolicy) -> Be
         .map(|receiver| format!("ipfix://{}?options=off{options}", receiver.local_addr().unwrap()))
         .collect();
     let options =
-        ExporterOptions { interfaces: vec![3], policy, lossless: true, ..ExporterOptions::default() };
+        ExporterOptions { interfaces: vec![(3, 0)], policy, lossless: true, ..ExporterOptions::default() };
     Bench::new(&urls, options)
 }
 

@@ -19,7 +19,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn bench(folder: &Path, options: &str) -> Bench {
     let url = format!("ipfix+file://{}{options}", folder.display());
-    Bench::new(&[url], ExporterOptions { interfaces: vec![3], lossless: true, ..ExporterOptions::default() })
+    Bench::new(
+        &[url],
+        ExporterOptions { interfaces: vec![(3, 0)], lossless: true, ..ExporterOptions::default() },
+    )
 }
 
 /// Steps with the clock set forward.

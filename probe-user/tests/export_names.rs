@@ -20,7 +20,7 @@ use probe_lab::{Link, require_root};
 use probe_user::export::{CollectorUrl, DropReason, ErrorReason, ExporterOptions, open};
 
 fn lossless() -> ExporterOptions {
-    ExporterOptions { interfaces: vec![3], lossless: true, ..ExporterOptions::default() }
+    ExporterOptions { interfaces: vec![(3, 0)], lossless: true, ..ExporterOptions::default() }
 }
 
 fn receiver(at: &str) -> UdpSocket {

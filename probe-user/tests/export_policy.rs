@@ -103,7 +103,8 @@ fn switched(
         (url, Box::new(sink) as Box<dyn Sink>)
     });
     let collectors = collectors.collect();
-    let options = ExporterOptions { interfaces: vec![3], policy, lossless, ..ExporterOptions::default() };
+    let options =
+        ExporterOptions { interfaces: vec![(3, 0)], policy, lossless, ..ExporterOptions::default() };
     (Bench::of(collectors, options), switches)
 }
 
@@ -242,7 +243,7 @@ fn filter_and_sampling_count_what_they_leave_out() {
     let options = ["", "?filter=src+port+443", "?sampling=10", "?sampling=10&filter=src+net+10.0.0.0/8"];
     let urls: Vec<_> =
         receivers.iter().zip(options).map(|(receiver, options)| receiver.url() + options).collect();
-    let options = ExporterOptions { interfaces: vec![3], ..ExporterOptions::default() };
+    let options = ExporterOptions { interfaces: vec![(3, 0)], ..ExporterOptions::default() };
     let mut bench = Bench::new(&urls, options);
     feed(&mut bench, &mut receivers, &conversations(5_000));
     flush(&mut bench, &mut receivers);

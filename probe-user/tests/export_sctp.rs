@@ -59,7 +59,7 @@ fn messages_arrive_whole(listener: Socket) {
     });
     let url: CollectorUrl = format!("ipfix+sctp://{address}").parse().unwrap();
     let sink = Box::new(SctpSink::open(&url, QUICK).unwrap());
-    let options = ExporterOptions { interfaces: vec![3], lossless: true, ..ExporterOptions::default() };
+    let options = ExporterOptions { interfaces: vec![(3, 0)], lossless: true, ..ExporterOptions::default() };
     let mut bench = Bench::of(vec![(url, sink)], options);
     while bench.pushed() < 20_000 {
         bench.push(1000);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
-use probe_common::{Detail, FlowKey, HashSeed, IpVersion};
+use probe_common::{Detail, Direction, FlowKey, HashSeed, IpVersion};
 use probe_user::export::{CollectorUrl, ConversationHash, Filter, NotSelected, Selection};
 use probe_user::flow::{EndReason, FlowRecord};
 use proptest::prelude::*;
@@ -20,7 +20,8 @@ enum Model {
     Ports(Side, u16, u16),
     Protocol(u8),
     Vlan(u16),
-    Interface(u32),
+    Interface(Option<Direction>, u32),
+    Direction(Direction),
     Tos(u8),
     Flags(u16, u16),
     Quantity(&'static str, &'static str, u64),
@@ -84,7 +85,12 @@ impl Model {
             }
             Self::Protocol(protocol) => key.protocol() == *protocol,
             Self::Vlan(vlan) => key.vlan() == *vlan,
-            Self::Interface(interface) => key.ingress_interface() == *interface,
+            Self::Interface(None, interface) => {
+                key.ingress_interface() == *interface || key.egress_interface() == *interface
+            }
+            Self::Interface(Some(Direction::Ingress), interface) => key.ingress_interface() == *interface,
+            Self::Interface(Some(Direction::Egress), interface) => key.egress_interface() == *interface,
+            Self::Direction(direction) => key.direction() == *direction,
             Self::Tos(tos) => key.tos() == *tos,
             Self::Flags(set, mask) => key.protocol() == 6 && record.tcp_flags & mask == *set,
             Self::Quantity(what, sign, value) => {
@@ -128,8 +134,11 @@ impl Model {
             Self::Protocol(17) if loud => "PROTO udp".to_owned(),
             Self::Protocol(protocol) => format!("proto {protocol}"),
             Self::Vlan(vlan) => format!("vlan {vlan}"),
-            Self::Interface(interface) if loud => format!("in if {interface}"),
-            Self::Interface(interface) => format!("if {interface}"),
+            Self::Interface(None, interface) => format!("if {interface}"),
+            Self::Interface(Some(Direction::Ingress), interface) => format!("in if {interface}"),
+            Self::Interface(Some(Direction::Egress), interface) => format!("out if {interface}"),
+            Self::Direction(Direction::Ingress) => if loud { "dir ingress" } else { "dir in" }.to_owned(),
+            Self::Direction(Direction::Egress) => if loud { "DIR out" } else { "dir egress" }.to_owned(),
             Self::Tos(tos) if loud => format!("tos 0x{tos:02x}"),
             Self::Tos(tos) => format!("tos {tos}"),
             Self::Flags(set, mask) if set == mask && loud => format!("flags {}", flag_text(*set)),
@@ -183,7 +192,8 @@ fn model() -> impl Strategy<Value = Model> {
         3 => (side(), 50u16..56, 0u16..4).prop_map(|(side, first, more)| Model::Ports(side, first, first + more)),
         2 => prop_oneof![Just(6u8), Just(17), Just(1), Just(132), 0u8..=255].prop_map(Model::Protocol),
         1 => (0u16..4).prop_map(Model::Vlan),
-        1 => (0u32..4).prop_map(Model::Interface),
+        1 => (prop::option::of(way()), 1u32..4).prop_map(|(way, index)| Model::Interface(way, index)),
+        1 => way().prop_map(Model::Direction),
         1 => (0u8..4).prop_map(Model::Tos),
         2 => flags,
         3 => what,
@@ -197,9 +207,13 @@ fn model() -> impl Strategy<Value = Model> {
     })
 }
 
+fn way() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)]
+}
+
 fn record() -> impl Strategy<Value = FlowRecord> {
     let protocol = prop_oneof![Just(6u8), Just(17), Just(1), Just(58), Just(132), any::<u8>()];
-    let key = (address(), address(), protocol, 0u8..4, (50u16..58, 50u16..58), 0u32..4, 0u16..4);
+    let key = (address(), address(), protocol, 0u8..4, (50u16..58, 50u16..58), (1u32..4, way()), 0u16..4);
     (key, number(), number(), 0u64..6, 0u16..0x1000).prop_map(
         |((source, destination, protocol, tos, ports, interface, vlan), packets, octets, ms, tcp_flags)| {
             let words = |address: Ipv6Addr| {
@@ -219,7 +233,7 @@ fn record() -> impl Strategy<Value = FlowRecord> {
                 }
             };
             key.set_ports(ports.0, ports.1);
-            key.set_ingress_interface(interface);
+            key.set_interface(interface.0, interface.1);
             key.set_vlans(vlan, 0);
             let start_ns = 1_780_000_000_000_000_000;
             let end_ns = start_ns + ms * 1_000_000;

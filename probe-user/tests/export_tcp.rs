@@ -27,12 +27,12 @@ fn sink(url: &CollectorUrl) -> (CollectorUrl, Box<dyn Sink>) {
 }
 
 fn lossless() -> ExporterOptions {
-    ExporterOptions { interfaces: vec![3], lossless: true, ..ExporterOptions::default() }
+    ExporterOptions { interfaces: vec![(3, 0)], lossless: true, ..ExporterOptions::default() }
 }
 
 /// Its ring is as small as it can be.
 fn live() -> ExporterOptions {
-    ExporterOptions { interfaces: vec![3], ring_octets: 0, ..ExporterOptions::default() }
+    ExporterOptions { interfaces: vec![(3, 0)], ring_octets: 0, ..ExporterOptions::default() }
 }
 
 /// Takes one connection to its end.

@@ -121,7 +121,7 @@ fn sink(url: &str) -> (CollectorUrl, Box<dyn Sink>) {
 }
 
 fn lossless() -> ExporterOptions {
-    ExporterOptions { interfaces: vec![3], lossless: true, ..ExporterOptions::default() }
+    ExporterOptions { interfaces: vec![(3, 0)], lossless: true, ..ExporterOptions::default() }
 }
 
 fn assert_all_arrived(bench: &Bench, session: &Session) {

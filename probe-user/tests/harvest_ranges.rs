@@ -99,8 +99,11 @@ fn run(harvesters: u32) {
         Writers { kernel: None, workers: Some(WorkerWriters { bank: bank.clone(), turns: turns.clone() }) };
     let (banks, start) = (writers.banks(), runtime::now());
     let cycle = Cycle::new(harvesters as usize, start);
-    let options =
-        SwapOptions { interval: Duration::from_millis(5), durations: Arc::new(HistogramCounters::default()) };
+    let options = SwapOptions {
+        interval: Duration::from_millis(5),
+        durations: Arc::new(HistogramCounters::default()),
+        sampling: SamplingNow::default(),
+    };
     let mut swapper = Swapper::new(options, writers, cycle.clone(), start);
     let report = swapper.shared_report();
     let stop = AtomicBool::new(false);

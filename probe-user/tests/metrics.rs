@@ -13,13 +13,16 @@ use std::{
     time::Duration,
 };
 
-use probe_common::Counters;
+use probe_common::{Counters, Outcome};
 use probe_user::{
     flow::Timestamp,
     telemetry::{
         Reasons, Snapshot,
         http::{HttpServer, Reply, Routes, RunningServer},
-        metrics::{Collector, Cpu, HistogramCounters, Interface},
+        metrics::{
+            AfXdpSocket, Collector, Cpu, Fragments, Harvester, HistogramCounters, Interface, PacketSocket,
+            PacketsOctets,
+        },
         process::ProcessStatus,
     },
 };
@@ -65,10 +68,17 @@ fn at_start() -> Snapshot {
         started_seconds: 1.7e9,
         configured_seconds: 1.7e9,
         interfaces: vec![
-            Interface { name: "eth1".into(), up: true, xdp_mode: Some("native"), ..Interface::default() },
+            Interface { name: "eth1".into(), up: true, modes: vec!["native", "tcx"], ..Interface::default() },
             Interface { name: "odd\"\\name".into(), ..Interface::default() },
         ],
         cpus: vec![Cpu::default(), Cpu { cpu: 1, ..Cpu::default() }],
+        af_xdp: vec![
+            AfXdpSocket { interface: "eth1".into(), zero_copy: true, ..AfXdpSocket::default() },
+            AfXdpSocket { interface: "eth1".into(), queue: 1, ..AfXdpSocket::default() },
+        ],
+        af_packet: vec![PacketSocket { interface: "wlan0".into(), ..PacketSocket::default() }],
+        fragments: Fragments { given_up: Reasons::new(&[("timeout", 0)]), ..Fragments::default() },
+        harvesters: vec![Harvester::default(); 2],
         collectors: vec![Collector {
             url: "v5://192.0.2.10:2055".into(),
             dropped: Reasons::new(&[("queue", 0), ("send_error", 0)]),
@@ -187,7 +197,30 @@ fn every_agreed_series_is_there_at_zero_from_the_start() {
         "flowprobe_unmetered_packets_total{cpu=\"0\",reason=\"not_ip\"} 0",
         "flowprobe_unmetered_packets_total{cpu=\"1\",reason=\"own_export\"} 0",
         "flowprobe_noted_packets_total{note=\"later_fragment\"} 0",
+        "flowprobe_noted_packets_total{note=\"joined_fragment\"} 0",
+        "flowprobe_unmetered_packets_total{cpu=\"0\",reason=\"already_metered\"} 0",
         "flowprobe_steered_packets_total 0",
+        "flowprobe_af_xdp_received_packets_total{interface=\"eth1\",queue=\"1\"} 0",
+        "flowprobe_af_xdp_metered_packets_total 0",
+        "flowprobe_af_xdp_metered_octets_total 0",
+        "flowprobe_af_xdp_unmetered_packets_total{reason=\"socket_full\"} 0",
+        "flowprobe_af_xdp_dropped_packets_total{interface=\"eth1\",queue=\"0\",reason=\"rx_dropped\"} 0",
+        "flowprobe_af_xdp_dropped_packets_total{interface=\"eth1\",queue=\"1\",reason=\"rx_ring_full\"} 0",
+        "flowprobe_af_xdp_fill_ring_empty_total{interface=\"eth1\",queue=\"0\"} 0",
+        "flowprobe_af_xdp_invalid_descriptors_total{interface=\"eth1\",queue=\"0\"} 0",
+        "flowprobe_af_xdp_mode_info{interface=\"eth1\",queue=\"0\",mode=\"zero_copy\"} 1",
+        "flowprobe_af_xdp_mode_info{interface=\"eth1\",queue=\"0\",mode=\"copy\"} 0",
+        "flowprobe_af_xdp_mode_info{interface=\"eth1\",queue=\"1\",mode=\"copy\"} 1",
+        "flowprobe_af_packet_received_packets_total{interface=\"wlan0\",queue=\"0\"} 0",
+        "flowprobe_af_packet_drops_total{interface=\"wlan0\",queue=\"0\"} 0",
+        "flowprobe_af_packet_freezes_total{interface=\"wlan0\",queue=\"0\"} 0",
+        "flowprobe_fragments_joined_total 0",
+        "flowprobe_fragments_given_up_total{reason=\"timeout\"} 0",
+        "flowprobe_fragments_held 0",
+        "flowprobe_fragments_known 0",
+        "flowprobe_harvester_flows_live{harvester=\"1\"} 0",
+        "flowprobe_harvester_queue_length{harvester=\"0\"} 0",
+        "flowprobe_harvester_swaps_total{harvester=\"0\"} 0",
         "flowprobe_lost_packets_total{reason=\"spill_ring_full\"} 0",
         "flowprobe_lost_packets_total{reason=\"queue_full\"} 0",
         "flowprobe_lost_octets_total{reason=\"queue_full\"} 0",
@@ -214,7 +247,9 @@ fn every_agreed_series_is_there_at_zero_from_the_start() {
         "flowprobe_interface_up{interface=\"eth1\"} 1",
         "flowprobe_interface_up{interface=\"odd\\\"\\\\name\"} 0",
         "flowprobe_xdp_mode_info{interface=\"eth1\",mode=\"native\"} 1",
+        "flowprobe_xdp_mode_info{interface=\"eth1\",mode=\"tcx\"} 1",
         "flowprobe_xdp_mode_info{interface=\"eth1\",mode=\"generic\"} 0",
+        "flowprobe_xdp_mode_info{interface=\"eth1\",mode=\"af_xdp_zero_copy\"} 0",
         "flowprobe_ledger_imbalance_packets 0",
     ] {
         assert!(text.lines().any(|line| line == sample), "{sample} is missing in\n{text}");
@@ -237,12 +272,53 @@ fn counts_come_out_where_they_belong() {
     snapshot.cpus[1].counters = counters;
     snapshot.cpus[1].spill_ring_fill_ratio = 0.25;
     snapshot.harvests = harvests.read();
+    // The worker of a packet socket on a CPU where the kernel program meters as well.
+    snapshot.cpus.push(Cpu {
+        cpu: 1,
+        counters: Counters { received_packets: 5, steered_packets: 2, ..counters },
+        spill_ring_fill_ratio: 0.125,
+    });
+    snapshot.af_xdp_counters.metered_packets = 94;
+    snapshot.af_xdp_counters.metered_octets = 900;
+    snapshot.af_xdp_counters.outcomes[Outcome::Malformed as usize] = 12;
+    for (socket, packets) in snapshot.af_xdp.iter_mut().zip([100, 200]) {
+        socket.received = packets;
+        (socket.rx_dropped, socket.rx_ring_full, socket.fill_ring_empty) =
+            (packets + 1, packets + 2, packets + 3);
+    }
+    snapshot.af_packet[0] =
+        PacketSocket { received: 7, dropped: 8, freezes: 9, ..snapshot.af_packet[0].clone() };
+    snapshot.fragments =
+        Fragments { joined: 1, given_up: Reasons::new(&[("timeout", 2)]), held: 3, known: 4 };
+    snapshot.harvesters[1] = Harvester { live: 5, capacity: 6, created: 7, queue_length: 8, swaps: 9 };
     let text = snapshot.encode();
     for sample in [
-        "flowprobe_unmetered_packets_total{cpu=\"1\",reason=\"truncated\"} 11",
-        "flowprobe_noted_packets_total{note=\"later_fragment\"} 8",
-        "flowprobe_lost_packets_total{reason=\"spill_ring_full\"} 6",
-        "flowprobe_lost_octets_total{reason=\"spill_ring_full\"} 600",
+        "flowprobe_unmetered_packets_total{cpu=\"0\",reason=\"truncated\"} 11",
+        "flowprobe_unmetered_packets_total{cpu=\"1\",reason=\"truncated\"} 22",
+        "flowprobe_received_packets_total{cpu=\"1\"} 5",
+        "flowprobe_steered_packets_total 2",
+        "flowprobe_af_xdp_received_packets_total{interface=\"eth1\",queue=\"1\"} 200",
+        "flowprobe_af_xdp_metered_packets_total 94",
+        "flowprobe_af_xdp_metered_octets_total 900",
+        "flowprobe_af_xdp_unmetered_packets_total{reason=\"malformed\"} 12",
+        "flowprobe_af_xdp_dropped_packets_total{interface=\"eth1\",queue=\"0\",reason=\"rx_dropped\"} 101",
+        "flowprobe_af_xdp_dropped_packets_total{interface=\"eth1\",queue=\"0\",reason=\"rx_ring_full\"} 102",
+        "flowprobe_af_xdp_fill_ring_empty_total{interface=\"eth1\",queue=\"1\"} 203",
+        "flowprobe_af_packet_received_packets_total{interface=\"wlan0\",queue=\"0\"} 7",
+        "flowprobe_af_packet_drops_total{interface=\"wlan0\",queue=\"0\"} 8",
+        "flowprobe_af_packet_freezes_total{interface=\"wlan0\",queue=\"0\"} 9",
+        "flowprobe_fragments_joined_total 1",
+        "flowprobe_fragments_given_up_total{reason=\"timeout\"} 2",
+        "flowprobe_fragments_held 3",
+        "flowprobe_fragments_known 4",
+        "flowprobe_harvester_flows_live{harvester=\"1\"} 5",
+        "flowprobe_harvester_flow_table_capacity{harvester=\"1\"} 6",
+        "flowprobe_harvester_flows_created_total{harvester=\"1\"} 7",
+        "flowprobe_harvester_queue_length{harvester=\"1\"} 8",
+        "flowprobe_harvester_swaps_total{harvester=\"1\"} 9",
+        "flowprobe_noted_packets_total{note=\"later_fragment\"} 12",
+        "flowprobe_lost_packets_total{reason=\"spill_ring_full\"} 9",
+        "flowprobe_lost_octets_total{reason=\"spill_ring_full\"} 900",
         "flowprobe_spill_ring_fill_ratio{cpu=\"1\"} 0.25",
         "flowprobe_harvest_duration_seconds_bucket{le=\"0.001\"} 1",
         "flowprobe_harvest_duration_seconds_bucket{le=\"0.005\"} 2",

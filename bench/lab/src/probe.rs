@@ -174,12 +174,16 @@ impl LedgerView {
     #[must_use]
     pub fn balanced(&self) -> bool {
         let balanced = self.0["balanced"] == Value::Bool(true);
-        let received =
-            self.count("packets.metered") + self.count("packets.unmetered") + self.count("packets.steered");
-        let mut agrees = self.count("packets.received") == received;
+        let sum = |unit: &str, parts: &[&str]| -> u64 {
+            parts.iter().map(|part| self.count(&format!("{unit}.{part}"))).sum()
+        };
+        let steered = ["metered_by_af_xdp", "unmetered_by_af_xdp", "af_xdp_drop"];
+        let mut agrees = sum("packets", &["received"])
+            == sum("packets", &["metered", "unmetered", "steered"])
+            && sum("packets", &["steered"]) == sum("packets", &steered);
         for unit in ["packets", "octets"] {
-            let kept = ["exported", "live", "lost"].map(|what| self.count(&format!("{unit}.{what}")));
-            agrees &= self.count(&format!("{unit}.metered")) == kept.iter().sum::<u64>();
+            agrees &=
+                sum(unit, &["metered", "metered_by_af_xdp"]) == sum(unit, &["exported", "live", "lost"]);
         }
         assert_eq!(balanced, agrees, "the ledger says otherwise than its sums: {}", self.0);
         balanced

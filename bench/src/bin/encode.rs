@@ -140,7 +140,7 @@ fn assign(records: &[FlowRecord], collectors: usize) -> Result<f64> {
 fn encode(records: &[FlowRecord], url: &str) -> Result<f64> {
     let url: CollectorUrl = url.parse()?;
     let settings = StreamSettings::new(&ExporterOptions::default(), &url, 0, 1472);
-    let mut stream = Stream::new(settings, &[3], 4096 * 1472);
+    let mut stream = Stream::new(settings, &[(3, 0)], 4096 * 1472);
     let now = Now { unix_ns: UNIX, at: Timestamp(0) };
     stream.encode(records, now);
     let start = cpu_time()?;

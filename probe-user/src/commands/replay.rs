@@ -26,7 +26,9 @@ use crate::harvest::Outlet;
 use crate::queue;
 use crate::runtime::{self, Signals};
 use crate::telemetry::ledger::UNSUPPORTED_LINK_TYPE;
-use crate::telemetry::{CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons, log};
+use crate::telemetry::{
+    AfXdpLedger, CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons, log,
+};
 
 /// Records between replay and exporter.
 const QUEUE: usize = 1 << 16;
@@ -100,7 +102,7 @@ impl Session {
             domain: options.export.domain,
             // Packets of a file came over no interface. Its domain is there from the start: what headers and
             // options tell of sampling goes before the first record, however short the file is.
-            interfaces: vec![0],
+            interfaces: vec![(0, 0)],
             lossless: true,
             told: told(&options.flow, &metering),
             policy: options.export.collector_policy.into(),
@@ -247,6 +249,7 @@ pub fn ledger(replay: &Replay, stats: &ExportStats) -> Ledger {
             metered: counts.metered_packets,
             unmetered,
             steered: 0,
+            af_xdp: AfXdpLedger::default(),
             exported: stats.packets.get(),
             live: live.packets + replay.exported().packets - stats.packets.get(),
             lost: Reasons::lost(0, 0),
@@ -254,6 +257,7 @@ pub fn ledger(replay: &Replay, stats: &ExportStats) -> Ledger {
         octets: OctetLedger {
             received: counts.received_octets,
             metered: counts.metered_octets,
+            metered_by_af_xdp: 0,
             exported: stats.octets.get(),
             live: live.octets + replay.exported().octets - stats.octets.get(),
             lost: Reasons::lost(0, 0),

@@ -49,18 +49,20 @@ impl ControlServer {
         match socket {
             SocketPath::None => Ok(None),
             SocketPath::At(path) => Self::at(path).map(Some),
-            SocketPath::Auto => match Self::at(Path::new(DEFAULT_SOCKET)) {
-                Ok(server) => Ok(Some(server)),
-                Err(error) => {
-                    warn!(
-                        "no control socket, so probe stats, iface and shutdown cannot ask this probe: {} (--socket \
-                         PATH makes one elsewhere)",
-                        error.explanation()
-                    );
-                    Ok(None)
-                }
-            },
+            SocketPath::Auto => Ok(Self::at_if_possible(Path::new(DEFAULT_SOCKET))),
         }
+    }
+
+    fn at_if_possible(path: &Path) -> Option<Self> {
+        Self::at(path)
+            .inspect_err(|error| {
+                warn!(
+                    "no control socket, so probe stats, iface and shutdown cannot ask this probe: {} (--socket PATH \
+                     makes one elsewhere)",
+                    error.explanation()
+                );
+            })
+            .ok()
     }
 
     /// Makes the socket at a path.
@@ -210,5 +212,21 @@ impl Server {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_asked_for_stops_no_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let first = ControlServer::at_if_possible(&path);
+        assert!(first.is_some());
+        assert!(ControlServer::at_if_possible(&path).is_none());
+        drop(first);
+        assert!(!path.exists());
     }
 }

@@ -54,12 +54,13 @@ pub type OpenCollector = (CollectorUrl, Box<dyn Sink>);
 pub struct ExporterOptions {
     /// Engine type, where the collector's URL names none.
     pub engine_type: u8,
-    /// Engine id of the first interface, where the collector's URL names none.
+    /// Engine id of the first domain, where the collector's URL names none.
     pub engine_id: u8,
-    /// Observation domain of the first interface, where the collector's URL names none.
+    /// Observation domain of the first one, where the collector's URL names none.
     pub domain: u32,
-    /// ifIndex of the interfaces, in the order of their engine ids.
-    pub interfaces: Vec<u32>,
+    /// ifIndex of each interface and the number of its domain, by which engine id and domain count up from the
+    /// first; see [`super::DomainNumbers`].
+    pub interfaces: Vec<(u32, u8)>,
     /// Octets of encoded messages kept for collectors that lag behind, in all streams together; each has at
     /// least 512 KiB and at most 12 MiB of it.
     pub ring_octets: usize,
@@ -225,6 +226,22 @@ impl Exporter {
     #[must_use]
     pub fn connects(&self) -> u64 {
         self.senders.iter().map(|sender| sender.sink.connects()).sum()
+    }
+
+    /// Flows of the interface belong to the domain with this number from now on: a new interface, or one that
+    /// changed its bridge. Its name is told with the next messages.
+    pub fn add_interface(&mut self, index: u32, domain: u8) {
+        for stream in &mut self.streams {
+            stream.add_interface(index, domain);
+        }
+    }
+
+    /// The interface is not metered any more. Flows of it that still come go on in the same domain, which others may
+    /// take.
+    pub fn remove_interface(&mut self, index: u32) {
+        for stream in &mut self.streams {
+            stream.remove_interface(index);
+        }
     }
 
     /// The interface with index `from` was made anew and now has `to`: its engine goes on.

@@ -7,8 +7,10 @@
 
 mod biflow;
 mod detail_json;
+mod domain_numbers;
 pub mod encode;
 mod exporter;
+mod membership;
 mod pace;
 mod print;
 mod ring;
@@ -23,6 +25,7 @@ mod values;
 
 pub use biflow::{Leaving, Pairing, PairingLimits};
 pub use detail_json::{DetailJson, MacAddress};
+pub use domain_numbers::DomainNumbers;
 pub use encode::{InterfaceName, MeteringStatistics, Told};
 pub use exporter::{Exporter, ExporterOptions, OpenCollector, Progress, ToldSource};
 pub use pace::{Pacer, Rate, Urgency};

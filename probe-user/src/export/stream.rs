@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One encoding, shared by all collectors whose settings are equal.
 //!
-//! Each ingress interface is an observation domain of its own: its own engine id or domain, sequence and
-//! messages (collectors tell exporters apart by address and domain).
+//! Each interface, or bridge with its ports, is an observation domain of its own: its own engine id or domain,
+//! sequence and messages (collectors tell exporters apart by address and domain). A domain whose interfaces have left
+//! stays, for others to take: its sequence goes on.
 
 use std::time::Duration;
 
 use super::{
     biflow::{Leaving, Pairing, PairingLimits},
     encode::{Adjusted, Encoder, EncoderSettings, ExportFlow, Now, Told, Unfit, encoder},
+    membership::Membership,
     ring::DatagramRing,
     select::{ConversationHash, Distributor, NotSelected, Selection},
     values::Biflow,
@@ -17,10 +19,6 @@ use crate::flow::{FlowRecord, Timestamp};
 
 /// A partly filled message leaves after this time, at the next step.
 const PARTIAL_AGE: Duration = Duration::from_millis(800);
-/// Indexes remembered of an interface that is made anew again and again.
-const MAX_FORMER: usize = 8;
-/// Engine ids there are; beyond, interfaces share domains.
-const MAX_DOMAINS: usize = 256;
 
 /// What makes two collectors get the same messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,8 +34,6 @@ pub struct StreamSettings {
 }
 
 struct Domain {
-    /// The interface's index, and those it had before it was made anew: flows of then may still come.
-    interfaces: Vec<u32>,
     encoder: Box<dyn Encoder>,
     /// When the message being filled was first seen with records in it.
     opened: Option<Timestamp>,
@@ -63,8 +59,11 @@ pub struct Tally {
 /// The encoders and their messages.
 pub struct Stream {
     settings: StreamSettings,
+    /// By number.
     domains: Vec<Domain>,
-    last_domain: usize,
+    members: Membership,
+    /// The interface of the last record, and its domain.
+    last: Option<(u32, u8)>,
     ring: DatagramRing,
     /// Where records wait for those of the other direction, if the encoder puts both into one.
     pairing: Option<Pairing>,
@@ -73,16 +72,17 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Domains for `interfaces` in this order; others get the next ids as they come.
-    /// The ring has `ring_octets`.
+    /// `interfaces` with the numbers of their domains; others get the next numbers as they come. The ring has
+    /// `ring_octets`.
     #[must_use]
-    pub fn new(settings: StreamSettings, interfaces: &[u32], ring_octets: usize) -> Self {
+    pub fn new(settings: StreamSettings, interfaces: &[(u32, u8)], ring_octets: usize) -> Self {
         let ring = DatagramRing::with_octets(ring_octets, settings.encoder.largest_message());
         let pairing = (settings.encoder.biflow != Biflow::Off)
             .then(|| Pairing::new(PairingLimits::default(), settings.conversations));
-        let mut stream = Self { settings, domains: Vec::new(), last_domain: 0, ring, pairing, told: None };
-        for interface in interfaces {
-            stream.find_domain(*interface);
+        let (domains, members) = (Vec::new(), Membership::default());
+        let mut stream = Self { settings, domains, members, last: None, ring, pairing, told: None };
+        for (interface, domain) in interfaces {
+            stream.add_interface(*interface, *domain);
         }
         stream
     }
@@ -99,37 +99,63 @@ impl Stream {
         &self.ring
     }
 
-    /// The interface with index `from` now has `to`: its domain goes on with the same id and sequence.
+    /// Flows of the interface belong to the domain with this number from now on. Domains below it come into being,
+    /// too.
+    pub fn add_interface(&mut self, interface: u32, domain: u8) {
+        let before = self.members.find_known(interface);
+        self.members.add(interface, domain);
+        self.settle();
+        [before, Some(domain)].into_iter().flatten().for_each(|domain| self.introduce(domain));
+    }
+
+    /// The interface is not metered any more; flows of it may still come, and go on in the same domain.
+    pub fn remove_interface(&mut self, interface: u32) {
+        if let Some(domain) = self.members.remove(interface) {
+            self.introduce(domain);
+        }
+    }
+
+    /// The interface with index `from` now has `to`: its domain goes on with the same number and sequence.
     pub fn moved(&mut self, from: u32, to: u32) {
-        let domain = self.find_domain(from);
-        for other in &mut self.domains {
-            other.interfaces.retain(|interface| *interface != to);
-        }
-        let interfaces = &mut self.domains[domain].interfaces;
-        if interfaces.len() == MAX_FORMER {
-            interfaces.remove(0);
-        }
-        interfaces.push(to);
+        let before = self.members.find_known(to);
+        let domain = self.members.moved(from, to);
+        self.settle();
+        [before, Some(domain)].into_iter().flatten().for_each(|domain| self.introduce(domain));
     }
 
-    fn find_domain(&mut self, interface: u32) -> usize {
-        if self.domains.get(self.last_domain).is_some_and(|domain| domain.interfaces.contains(&interface)) {
-            return self.last_domain;
+    #[inline]
+    fn find_domain(&mut self, interface: u32) -> u8 {
+        match self.last {
+            Some((last, domain)) if last == interface => domain,
+            _ => {
+                let known = self.members.find_known(interface);
+                let domain = known.unwrap_or_else(|| {
+                    let domain = self.members.find(interface);
+                    self.settle();
+                    self.introduce(domain);
+                    domain
+                });
+                self.last = Some((interface, domain));
+                domain
+            }
         }
-        let known = self.domains.iter().position(|domain| domain.interfaces.contains(&interface));
-        self.last_domain = known.unwrap_or_else(|| self.add_domain(interface));
-        self.last_domain
     }
 
-    fn add_domain(&mut self, interface: u32) -> usize {
-        let offset = self.domains.len();
-        if offset == MAX_DOMAINS {
-            // More interfaces than engine ids: the rest share the existing domains.
-            return interface as usize % MAX_DOMAINS;
+    /// Encoders for domains that have none yet.
+    fn settle(&mut self) {
+        self.last = None;
+        let Self { settings, domains, members, .. } = self;
+        for number in domains.len()..members.domains() {
+            let number = u32::try_from(number).unwrap_or(0);
+            domains.push(Domain { encoder: encoder(&settings.encoder, number), opened: None });
         }
-        let encoder = encoder(&self.settings.encoder, u32::try_from(offset).unwrap_or(0));
-        self.domains.push(Domain { interfaces: vec![interface], encoder, opened: None });
-        offset
+    }
+
+    /// Tells the encoder of a domain which interfaces it has.
+    fn introduce(&mut self, domain: u8) {
+        if let Some(Domain { encoder, .. }) = self.domains.get_mut(usize::from(domain)) {
+            encoder.set_interfaces(self.members.members(domain));
+        }
     }
 
     /// Encodes what is for the collectors of the stream; full messages go to the ring. `distributor` has
@@ -209,7 +235,7 @@ impl Stream {
     #[inline]
     pub fn encode_flow(&mut self, flow: &ExportFlow<'_>, now: Now, tally: &mut Tally) {
         let known = self.domains.len();
-        let index = self.find_domain(flow.forward.key.ingress_interface());
+        let index = usize::from(self.find_domain(flow.forward.key.interface()));
         let Self { domains, ring, told, .. } = self;
         if let Some(told) = told
             && domains.len() > known
@@ -314,6 +340,7 @@ mod tests {
         }
         fn seal(&mut self, _: Now, _: &mut DatagramRing) {}
         fn tick(&mut self, _: &Told, _: Now, _: &mut DatagramRing) {}
+        fn set_interfaces(&mut self, _: &[u32]) {}
         fn refresh(&mut self) {}
         fn preamble(&self, _: Now, _: &mut Vec<u8>) {}
         fn open_records(&self) -> u64 {
@@ -350,7 +377,7 @@ mod tests {
         let options = ExporterOptions::default();
         let settings = StreamSettings::new(&options, &url.parse().unwrap(), 0, 1400);
         let distributor = Distributor::new(CollectorPolicy::Replicate, 1, settings.conversations);
-        let mut stream = Stream::new(settings, &[3], 100);
+        let mut stream = Stream::new(settings, &[(3, 0)], 100);
         let seen = Seen::default();
         stream.domains[0].encoder = Box::new(Remembering(Arc::clone(&seen)));
         (stream, distributor, seen)

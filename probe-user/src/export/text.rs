@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use probe_common::IpVersion;
+use probe_common::{Direction, FlowKey, IpVersion};
 use serde::Serialize;
 
 use super::detail_json::{DetailJson, known};
@@ -44,6 +44,9 @@ pub struct FlowJson {
     /// ifIndex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub egress_interface: Option<u32>,
+    /// On which way through the interface the packets were seen: 0 coming in, 1 going out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow_direction: Option<u8>,
     /// Packets.
     pub packet_delta_count: u64,
     /// Octets of the IP packets.
@@ -98,6 +101,8 @@ impl From<&FlowRecord> for FlowJson {
             protocol_identifier: key.protocol(),
             ip_class_of_service: key.tos(),
             ingress_interface: known(key.ingress_interface()),
+            egress_interface: known(key.egress_interface()),
+            flow_direction: direction(key).map(|direction| direction as u8),
             packet_delta_count: *packets,
             octet_delta_count: *octets,
             tcp_control_bits: *tcp_flags,
@@ -144,6 +149,8 @@ pub struct TextFlow {
     pub destination: (IpAddr, u16),
     /// IP protocol.
     pub protocol: u8,
+    /// On which way through its interface it was seen, where that is known.
+    pub direction: Option<Direction>,
     /// Type of service.
     pub tos: u8,
     /// TCP flags.
@@ -165,6 +172,7 @@ impl From<&FlowRecord> for TextFlow {
             source: (key.source(), key.source_port()),
             destination: (key.destination(), key.destination_port()),
             protocol: key.protocol(),
+            direction: direction(key),
             tos: key.tos(),
             tcp_flags: record.tcp_flags,
             packets: record.packets,
@@ -180,8 +188,17 @@ impl TextFlow {
     pub fn write_header(out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
-            "{:<23} {:>9}  {:<6} {:>21} -> {:<21} {:<8} {:>4} {:>10} {:>14}",
-            "Start (UTC)", "Duration", "Proto", "Source", "Destination", "Flags", "ToS", "Packets", "Octets",
+            "{:<23} {:>9}  {:<6} {:<3} {:>21} -> {:<21} {:<8} {:>4} {:>10} {:>14}",
+            "Start (UTC)",
+            "Duration",
+            "Proto",
+            "Dir",
+            "Source",
+            "Destination",
+            "Flags",
+            "ToS",
+            "Packets",
+            "Octets",
         )
     }
 
@@ -205,9 +222,14 @@ impl TextFlow {
             endpoint(self.destination.0, &self.destination.1.to_string())
         };
         let flags = if self.protocol == TCP { flag_letters(self.tcp_flags) } else { "........".into() };
+        let direction = match self.direction {
+            None => "",
+            Some(Direction::Ingress) => "in",
+            Some(Direction::Egress) => "out",
+        };
         writeln!(
             out,
-            " {:>5}.{:03}  {protocol:<6} {source:>21} -> {destination:<21} {flags} {:>4} {:>10} {:>14}",
+            " {:>5}.{:03}  {protocol:<6} {direction:<3} {source:>21} -> {destination:<21} {flags} {:>4} {:>10} {:>14}",
             duration / 1000,
             duration % 1000,
             self.tos,
@@ -215,6 +237,11 @@ impl TextFlow {
             self.octets,
         )
     }
+}
+
+/// Packets of a capture file went through no interface of this host.
+fn direction(key: &FlowKey) -> Option<Direction> {
+    (key.interface() != 0).then(|| key.direction())
 }
 
 fn endpoint(address: IpAddr, port: &str) -> String {
@@ -286,7 +313,7 @@ pub fn write_utc(out: &mut impl Write, unix_ms: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use probe_common::{Detail, FlowKey};
+    use probe_common::Detail;
 
     use super::*;
     use crate::flow::EndReason;
@@ -337,10 +364,24 @@ mod tests {
             json,
             r#"{"sourceIPv4Address":"192.0.2.1","destinationIPv4Address":"198.51.100.2","#.to_owned()
                 + r#""sourceTransportPort":40000,"destinationTransportPort":443,"protocolIdentifier":6,"#
-                + r#""ipClassOfService":8,"ingressInterface":3,"packetDeltaCount":10,"octetDeltaCount":1500,"#
+                + r#""ipClassOfService":8,"ingressInterface":3,"flowDirection":0,"packetDeltaCount":10,"#
+                + r#""octetDeltaCount":1500,"#
                 + r#""tcpControlBits":283,"flowStartMilliseconds":1709251200123,"#
                 + r#""flowEndMilliseconds":1709251201124,"flowEndReason":1,"vlanId":100}"#
         );
+    }
+
+    #[test]
+    fn what_goes_out_names_the_interface_that_it_left_by() {
+        let mut key = FlowKey::ipv4([192, 0, 2, 1], [198, 51, 100, 2], TCP, 8);
+        key.set_interface(3, Direction::Egress);
+        let told = |key| {
+            let json = FlowJson::from(&record(key, 0));
+            (json.ingress_interface, json.egress_interface, json.flow_direction)
+        };
+        assert_eq!(told(key), (None, Some(3), Some(1)));
+        key.set_interface(0, Direction::Ingress);
+        assert_eq!(told(key), (None, None, None), "a capture file");
     }
 
     #[test]
@@ -359,6 +400,7 @@ mod tests {
     fn text_lines_stand_under_their_header() {
         let mut tcp = FlowKey::ipv4([192, 0, 2, 1], [198, 51, 100, 2], TCP, 8);
         tcp.set_ports(40000, 443);
+        tcp.set_interface(3, Direction::Egress);
         let mut icmp = FlowKey::ipv4([192, 0, 2, 1], [198, 51, 100, 2], ICMP, 0);
         icmp.set_ports(0, 0x0301);
         let mut out = Vec::new();
@@ -371,9 +413,9 @@ mod tests {
         assert_eq!(
             lines[..2],
             [
-                "Start (UTC)              Duration  Proto                 Source -> Destination           Flags     \
+                "Start (UTC)              Duration  Proto  Dir                Source -> Destination           Flags     \
                  ToS    Packets         Octets",
-                "2024-03-01 00:00:00.123     1.001  TCP          192.0.2.1:40000 -> 198.51.100.2:443      ...AP.SF    \
+                "2024-03-01 00:00:00.123     1.001  TCP    out       192.0.2.1:40000 -> 198.51.100.2:443      ...AP.SF    \
                  8         10           1500"
             ]
         );

@@ -51,7 +51,6 @@ impl<V: Copy> AgedMap<V> {
         self.index.len() == self.capacity
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }

@@ -273,6 +273,7 @@ impl Harvester {
         part.created = self.table.created();
         part.expired = EndReason::ALL.map(|reason| self.table.expired(reason));
         part.exported = self.outlet.exported();
+        part.queue_length = self.outlet.fill().0 as u64;
         part.queue_full = self.outlet.lost();
     }
 }

@@ -22,6 +22,8 @@ pub struct Part {
     pub expired: [u64; EndReason::ALL.len()],
     /// What went into its queue to the exporter.
     pub exported: Totals,
+    /// Records in its queue to the exporter.
+    pub queue_length: u64,
     /// What found the queue full.
     pub queue_full: Totals,
 }

@@ -58,6 +58,8 @@ pub struct HarvestReport {
     pub overload: OverloadStatus,
     /// N of "one flow in N is metered" because of an overload; 1 when every flow is.
     pub flow_sampling: u32,
+    /// The harvesters, one by one.
+    pub parts: Vec<Part>,
     /// Writers against readers.
     pub imbalance: Imbalance,
 }
@@ -80,7 +82,7 @@ impl HarvestReport {
     }
 
     /// Takes over what the harvesters have counted.
-    pub(super) fn sum_up(&mut self, parts: &[Part]) {
+    pub(super) fn sum_up(&mut self, parts: Vec<Part>) {
         let totals = |of: fn(&Part) -> Totals| {
             parts.iter().map(of).fold(Totals::default(), |sum, part| Totals {
                 flows: sum.flows + part.flows,
@@ -102,6 +104,7 @@ impl HarvestReport {
         };
         self.cpus.spill_fill = (0..rings).map(fullest).collect();
         self.workers.spill_fill = (rings..rings + self.workers.counters.len()).map(fullest).collect();
+        self.parts = parts;
     }
 }
 

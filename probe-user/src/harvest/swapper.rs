@@ -263,7 +263,7 @@ impl Swapper {
         let report = &mut self.report;
         report.cpus.counters = self.cpus.as_ref().map(Frozen::report).unwrap_or_default();
         report.workers.counters = self.workers.as_ref().map(Frozen::report).unwrap_or_default();
-        report.sum_up(&self.cycle.parts());
+        report.sum_up(self.cycle.parts());
         report.overload = self.governor.as_ref().map(Governor::status).unwrap_or_default();
         report.flow_sampling = self.options.sampling.interval();
         self.shared.write(report);

@@ -15,7 +15,7 @@ use crate::{
     afxdp::{AfXdpOptions, AfXdpSource, BusyPoll, ZeroCopy},
     cli::{self, Engine, InterfaceOptions},
     error::ProbeError,
-    kernel::{AttachPlan, Attachment, Directions, KernelError, LoadedProgram, XdpMode},
+    kernel::{AttachPlan, Attachment, Directions, Hook, KernelError, LoadedProgram, XdpMode},
     meter::{FrameSource, OwnExports, SourceError},
     net::{self, Link, Promiscuous, Role},
 };
@@ -29,14 +29,19 @@ const SMALL_FRAME: u32 = 2048 - crate::afxdp::HEADROOM;
 /// Ethernet header with two VLAN tags.
 const LINK_HEADER: u32 = 22;
 
+/// Where the places of an interface in the map of sockets begin, and which queues have one.
+type Sockets = (u32, Vec<u32>);
+
 /// What takes the packets of an interface. Whoever has it gives it back to [`Engines::detach`].
 pub(super) enum Capture {
     /// The kernel's programs, perhaps with sockets behind them.
     Kernel {
         attachment: Attachment,
         /// Where its places in the map of sockets begin, and which of them are taken.
-        sockets: Option<(u32, Vec<u32>)>,
+        sockets: Option<Sockets>,
         steers_all: bool,
+        /// Whether its sockets, if there are any, need no copies.
+        zero_copy: bool,
         _promiscuous: Option<Promiscuous>,
     },
     /// Packet sockets.
@@ -53,11 +58,27 @@ impl Capture {
         }
     }
 
-    /// Where in the kernel packets are taken: for the metrics.
-    pub(super) fn mode(&self) -> &'static str {
+    /// Where in the kernel packets are taken, if it is a matter of where.
+    pub(super) fn mode(&self) -> Option<&'static str> {
         match self {
-            Self::Kernel { attachment, .. } => attachment.mode().name(),
-            Self::Packet => "af_packet",
+            Self::Kernel { attachment, .. } => Some(attachment.mode().name()),
+            Self::Packet => None,
+        }
+    }
+
+    /// How packets are taken, coming in and going out, as the metrics have it.
+    pub(super) fn modes(&self) -> Vec<&'static str> {
+        match self {
+            Self::Kernel { attachment, steers_all, zero_copy, .. } => {
+                let hooks = attachment.ingress().into_iter().chain(attachment.egress());
+                let mut modes: Vec<&str> = hooks.map(Hook::name).collect();
+                modes.dedup();
+                if *steers_all {
+                    modes.push(if *zero_copy { "af_xdp_zero_copy" } else { "af_xdp_copy" });
+                }
+                modes
+            }
+            Self::Packet => vec!["af_packet"],
         }
     }
 }
@@ -176,10 +197,10 @@ impl Engines {
             warn!("interface {}: {warning}", link.name);
         }
         let promiscuous = (role == Role::Tap).then(|| promiscuous(link)).flatten();
-        let mut sockets = None;
+        let (mut sockets, mut zero_copy) = (None, false);
         if role == Role::Tap {
             match self.open_sockets(link, &attachment, &mut entry) {
-                Ok(opened) => sockets = opened,
+                Ok(opened) => (sockets, zero_copy) = opened,
                 Err(error) if steers_all => {
                     self.forget(link.index);
                     return Err(error);
@@ -191,7 +212,7 @@ impl Engines {
                 ),
             }
         }
-        Ok(Capture::Kernel { attachment, sockets, steers_all, _promiscuous: promiscuous })
+        Ok(Capture::Kernel { attachment, sockets, steers_all, zero_copy, _promiscuous: promiscuous })
     }
 
     /// Opens a socket for each receive queue that is asked for, and tells the program of them.
@@ -200,7 +221,7 @@ impl Engines {
         link: &Link,
         attachment: &Attachment,
         entry: &mut InterfaceEntry,
-    ) -> Result<Option<(u32, Vec<u32>)>, ProbeError> {
+    ) -> Result<(Option<Sockets>, bool), ProbeError> {
         let steers_all = self.options.engine == Engine::AfXdp;
         // Counted now: a driver may use more queues once a program is attached.
         let queues = self.queues(link)?;
@@ -223,9 +244,9 @@ impl Engines {
         }
         let Some(first) = self.places.take() else {
             warn!("interface {}: no more interfaces can have AF_XDP sockets", link.name);
-            return Ok(None);
+            return Ok((None, false));
         };
-        let Some(program) = &mut self.program else { return Ok(None) };
+        let Some(program) = &mut self.program else { return Ok((None, false)) };
         for source in &sources {
             let place = first + source.options().queue;
             if let Err(error) = program.set_socket(place, source.fd()) {
@@ -236,9 +257,10 @@ impl Engines {
         entry.first_socket = first;
         entry.sockets = QUEUES;
         program.set_interface(link.index, *entry)?;
+        let zero_copy = sources.iter().all(|source| source.binding().zero_copy);
         let sources = sources.into_iter().map(|source| Box::new(source) as Box<dyn FrameSource>).collect();
         self.workers.add(WorkerKind::AfXdp, sources);
-        Ok(Some((first, queues)))
+        Ok((Some((first, queues)), zero_copy))
     }
 
     fn queues(&self, link: &Link) -> Result<Vec<u32>, ProbeError> {
@@ -351,7 +373,7 @@ impl Engines {
     }
 
     /// Closes the sockets of an interface of which no program runs any more.
-    fn close_sockets(&mut self, index: u32, (first, queues): (u32, Vec<u32>)) {
+    fn close_sockets(&mut self, index: u32, (first, queues): Sockets) {
         self.workers.remove(WorkerKind::AfXdp, index);
         if let Some(program) = &mut self.program {
             // A socket that is closed leaves the map by itself.

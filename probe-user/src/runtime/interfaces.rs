@@ -9,7 +9,11 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::{engines::Engines, metered::Metered, settle::Settle};
+use super::{
+    engines::{Capture, Engines},
+    metered::Metered,
+    settle::Settle,
+};
 use crate::{
     cli::InterfaceOptions,
     control::InterfaceInfo,
@@ -24,8 +28,17 @@ const DOMAINS: usize = 256;
 /// After so long, what takes the packets of an interface is made anew if it failed.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What telemetry gets to see of all interfaces, shared.
-pub(super) type SharedStatus = Arc<Mutex<Vec<InterfaceInfo>>>;
+/// What telemetry gets to see of an interface.
+#[derive(Clone, Debug)]
+pub(super) struct InterfaceStatus {
+    /// What there is to tell of it.
+    pub(super) info: InterfaceInfo,
+    /// How its packets are taken, as the metrics have it.
+    pub(super) modes: Vec<&'static str>,
+}
+
+/// The same of all interfaces, shared.
+pub(super) type SharedStatus = Arc<Mutex<Vec<InterfaceStatus>>>;
 
 /// What others must do because an interface changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -284,7 +297,11 @@ impl Interfaces {
     }
 
     fn publish(&self) {
-        let status = self.metered.iter().map(Metered::info).collect();
+        let status = self.metered.iter().map(|entry| InterfaceStatus {
+            info: entry.info(),
+            modes: entry.capture.as_ref().map(Capture::modes).unwrap_or_default(),
+        });
+        let status = status.collect();
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 }

@@ -77,7 +77,7 @@ impl Metered {
             state,
             role: self.role.name().to_owned(),
             engine: self.capture.as_ref().map(|capture| capture.engine().to_owned()),
-            mode: self.capture.as_ref().map(|capture| capture.mode().to_owned()),
+            mode: self.capture.as_ref().and_then(Capture::mode).map(str::to_owned),
             bridge: self.bridge.clone(),
         }
     }

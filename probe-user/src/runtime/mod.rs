@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Putting the parts together: clocks, cores, signals, threads, interfaces, and what they report.
 
+mod account;
 mod clock;
 mod cores;
 mod engines;

@@ -7,6 +7,7 @@ use std::sync::{
 };
 
 use super::{
+    account::Account,
     interfaces::SharedStatus,
     workers::{Tidings, WorkerKind},
 };
@@ -14,10 +15,11 @@ use crate::{
     control::InterfaceState,
     export::{DropReason, ErrorReason, ExportStats, NotRepresentable, NotSelected},
     flow::Moment,
-    harvest::{HarvestReport, SharedReport},
+    harvest::{HarvestReport, Part, RowsReport, SharedReport},
+    meter::SourceReport,
     net,
     telemetry::{
-        CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons, Snapshot,
+        CollectorLedger, FlowLedger, Ledger, Reasons, Snapshot,
         ledger::NicLedger,
         metrics::{self, HistogramCounters, NIC_COUNTERS, PacketsOctets},
         process::ProcessStatus,
@@ -61,10 +63,10 @@ impl Observer {
         status
             .into_iter()
             .map(|status| metrics::Interface {
-                nic_dropped: self.dropped_since(&status.name),
-                name: status.name,
-                up: status.state == InterfaceState::Up && status.engine.is_some(),
-                xdp_mode: status.mode.as_deref().map(|mode| match mode { "native" => "native", "generic" => "generic", "tcx" => "tcx", "clsact" => "clsact", _ => "af_packet" }),
+                nic_dropped: self.dropped_since(&status.info.name),
+                up: status.info.state == InterfaceState::Up && status.info.engine.is_some(),
+                name: status.info.name,
+                modes: status.modes,
             })
             .collect()
     }
@@ -83,14 +85,19 @@ impl Observer {
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a time in seconds for people")]
     pub(super) fn snapshot(&self) -> Snapshot {
-        let report = self.harvest.read();
+        let account = Account::new(self.harvest.read(), &self.workers);
+        let report = account.report();
         let started = self.started.wall.unix_ns(self.started.now) as f64 / 1e9;
         Snapshot {
             started_seconds: started,
             configured_seconds: self.configured.load(Ordering::Relaxed) as f64 / 1e9,
             interfaces: self.interfaces(),
-            cpus: cpus(&report),
-            steered_packets: 0,
+            cpus: self.cpus(report),
+            af_xdp: self.af_xdp_sockets(),
+            af_xdp_counters: *account.af_xdp(),
+            af_packet: self.packet_sockets(),
+            fragments: self.fragments(),
+            harvesters: harvesters(report),
             queue_full: PacketsOctets {
                 packets: report.queue_full.packets,
                 octets: report.queue_full.octets,
@@ -113,8 +120,68 @@ impl Observer {
             export_queue_length: self.export.queue_length.get(),
             export_queue_capacity: self.queue_capacity,
             collectors: self.collectors(),
-            ledger_imbalance_packets: packets(&report).imbalance() + report.imbalance.packets.unsigned_abs(),
+            ledger_imbalance_packets: account.packets().imbalance() + report.imbalance.packets.unsigned_abs(),
             process: ProcessStatus::read(),
+        }
+    }
+
+    fn cpus(&self, report: &HarvestReport) -> Vec<metrics::Cpu> {
+        let counts = self.workers.counts();
+        let kernel = (0..report.cpus.counters.len()).map(|cpu| row(cpu, &report.cpus));
+        let packet_workers = (0..report.workers.counters.len())
+            .filter(|number| counts.kind(*number) == WorkerKind::AfPacket)
+            .map(|number| row(number, &report.workers));
+        kernel.chain(packet_workers).collect()
+    }
+
+    fn name_of(&self, interface: u32) -> String {
+        let status = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = status.iter().find(|status| status.info.index == interface);
+        known.map_or_else(|| interface.to_string(), |status| status.info.name.clone())
+    }
+
+    fn sources(&self, kind: WorkerKind) -> Vec<SourceReport> {
+        let reports = self.workers.reports(kind).into_iter();
+        let mut sources: Vec<SourceReport> = reports.flat_map(|report| report.sources).collect();
+        sources.sort_by_key(|source| (source.interface, source.status.queue));
+        sources
+    }
+
+    fn af_xdp_sockets(&self) -> Vec<metrics::AfXdpSocket> {
+        let socket = |source: SourceReport| metrics::AfXdpSocket {
+            interface: self.name_of(source.interface),
+            queue: source.status.queue,
+            zero_copy: source.status.mode == "zero_copy",
+            received: source.frames,
+            rx_dropped: source.drops.rx_dropped,
+            rx_ring_full: source.drops.rx_ring_full,
+            fill_ring_empty: source.drops.rx_fill_ring_empty_descs,
+            invalid_descriptors: source.drops.rx_invalid_descs,
+        };
+        self.sources(WorkerKind::AfXdp).into_iter().map(socket).collect()
+    }
+
+    fn packet_sockets(&self) -> Vec<metrics::PacketSocket> {
+        let socket = |source: SourceReport| metrics::PacketSocket {
+            interface: self.name_of(source.interface),
+            queue: source.status.queue,
+            received: source.frames,
+            dropped: source.drops.tp_drops,
+            freezes: source.drops.tp_freezes,
+        };
+        self.sources(WorkerKind::AfPacket).into_iter().map(socket).collect()
+    }
+
+    fn fragments(&self) -> metrics::Fragments {
+        let counts = self.workers.fragments();
+        metrics::Fragments {
+            joined: counts.joined,
+            given_up: Reasons::new(&[
+                ("no_first_in_time", counts.no_first_in_time),
+                ("no_room", counts.no_room),
+            ]),
+            held: counts.held,
+            known: counts.known,
         }
     }
 
@@ -143,17 +210,11 @@ impl Observer {
     /// exporter rests, and at the end.
     #[must_use]
     pub(super) fn ledger(&self) -> Ledger {
-        let report = self.harvest.read();
-        let kernel = report.writers();
+        let account = Account::new(self.harvest.read(), &self.workers);
+        let (report, notes) = (account.report(), account.all().notes);
         Ledger {
-            packets: packets(&report),
-            octets: OctetLedger {
-                received: kernel.received_octets,
-                metered: kernel.metered_octets,
-                exported: report.exported.octets,
-                live: report.live.octets,
-                lost: Reasons::lost(kernel.lost_octets, report.queue_full.octets),
-            },
+            packets: account.packets(),
+            octets: account.octets(),
             flows: FlowLedger {
                 created: report.created,
                 live: report.live.flows,
@@ -174,7 +235,7 @@ impl Observer {
                     not_representable: collector.not_representable,
                 })
                 .collect(),
-            noted: reasons(&Note::ALL, Note::name, |i| kernel.notes[i]),
+            noted: reasons(&Note::ALL, Note::name, |i| notes[i]),
             nic: self
                 .interfaces()
                 .into_iter()
@@ -187,30 +248,23 @@ impl Observer {
     }
 }
 
-/// Where the packets of a report went.
-fn packets(report: &HarvestReport) -> PacketLedger {
-    let kernel = report.writers();
-    PacketLedger {
-        received: kernel.received_packets,
-        metered: kernel.metered_packets,
-        unmetered: Reasons::unmetered(&kernel.outcomes),
-        steered: 0,
-        exported: report.exported.packets,
-        live: report.live.packets,
-        lost: Reasons::lost(kernel.lost_packets, report.queue_full.packets),
+fn row(cpu: usize, rows: &RowsReport) -> metrics::Cpu {
+    metrics::Cpu {
+        cpu: u32::try_from(cpu).unwrap_or(u32::MAX),
+        counters: rows.counters.get(cpu).copied().unwrap_or_default(),
+        spill_ring_fill_ratio: rows.spill_fill.get(cpu).copied().unwrap_or_default(),
     }
 }
 
-fn cpus(report: &HarvestReport) -> Vec<metrics::Cpu> {
-    let fill = report.cpus.spill_fill.iter();
-    (0u32..)
-        .zip(report.cpus.counters.iter().zip(fill))
-        .map(|(cpu, (counters, fill))| metrics::Cpu {
-            cpu,
-            counters: *counters,
-            spill_ring_fill_ratio: *fill,
-        })
-        .collect()
+fn harvesters(report: &HarvestReport) -> Vec<metrics::Harvester> {
+    let of = |part: &Part| metrics::Harvester {
+        live: part.live.flows,
+        capacity: part.capacity,
+        created: part.created,
+        queue_length: part.queue_length,
+        swaps: report.swaps,
+    };
+    report.parts.iter().map(of).collect()
 }
 
 fn reasons<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str, count: impl Fn(usize) -> u64) -> Reasons {

@@ -100,7 +100,7 @@ impl Probe {
                 engine_type: options.export.engine_type,
                 engine_id: options.export.engine_id,
                 domain: options.export.domain,
-                interfaces: interfaces.domains().into_iter().map(|(index, _)| index).collect(),
+                interfaces: interfaces.domains(),
                 told: told::source(report.clone(), interfaces.status(), &flow_options, sampling),
                 policy: options.export.collector_policy.into(),
                 seed: random_seed()?,

@@ -38,9 +38,9 @@ pub(super) fn source(
             interfaces: status
                 .into_iter()
                 .map(|status| InterfaceName {
-                    description: description(&status.name),
-                    index: status.index,
-                    name: status.name,
+                    description: description(&status.info.name),
+                    index: status.info.index,
+                    name: status.info.name,
                 })
                 .collect(),
             metering: metering(&harvest.read()),

@@ -8,5 +8,5 @@ pub mod metrics;
 pub mod process;
 mod prometheus;
 
-pub use ledger::{CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons};
+pub use ledger::{AfXdpLedger, CollectorLedger, FlowLedger, Ledger, OctetLedger, PacketLedger, Reasons};
 pub use metrics::Snapshot;

@@ -8,7 +8,7 @@ pub(crate) mod decoders;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use probe_common::{Detail, FlowKey};
+use probe_common::{Detail, Direction, FlowKey};
 use probe_user::export::encode::{Encoder, EncoderSettings, ExportFlow, Now, Told, encoder};
 use probe_user::export::{CollectorUrl, Cursor, DatagramRing, ExporterOptions, StreamSettings};
 use probe_user::flow::{EndReason, FlowRecord, Timestamp};
@@ -40,7 +40,9 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn new(settings: &EncoderSettings, offset: u32) -> Self {
         let ring = DatagramRing::new(1 << 14, settings.largest_message());
-        Self { encoder: encoder(settings, offset), ring, cursor: Cursor::default(), records: 0 }
+        let mut encoder = encoder(settings, offset);
+        encoder.set_interfaces(&[3 + offset]);
+        Self { encoder, ring, cursor: Cursor::default(), records: 0 }
     }
 
     pub(crate) fn encode(&mut self, record: &FlowRecord, now: Now) {
@@ -127,9 +129,10 @@ fn detail() -> impl Strategy<Value = Detail> {
 fn key() -> impl Strategy<Value = FlowKey> {
     let words = any::<([u8; 8], [u8; 8], [u8; 8], [u8; 8])>();
     let protocol = prop_oneof![Just(1u8), Just(58), Just(6), Just(17), any::<u8>()];
-    let rest = (any::<(u16, u16, u8)>(), 0u32..200_000, 0u16..4096, 0u16..4096);
+    let way = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
+    let rest = (any::<(u16, u16, u8)>(), (0u32..200_000, way), 0u16..4096, 0u16..4096);
     (any::<bool>(), words, protocol, rest).prop_map(|(v6, (a, b, c, d), protocol, rest)| {
-        let ((source_port, destination_port, tos), interface, outer, inner) = rest;
+        let ((source_port, destination_port, tos), (interface, way), outer, inner) = rest;
         let word = u64::from_ne_bytes;
         let mut key = if v6 {
             FlowKey::ipv6([word(a), word(b)], [word(c), word(d)], protocol, tos)
@@ -138,7 +141,7 @@ fn key() -> impl Strategy<Value = FlowKey> {
         };
         let icmp = is_icmp(&key);
         key.set_ports(if icmp { 0 } else { source_port }, destination_port);
-        key.set_ingress_interface(interface);
+        key.set_interface(interface, way);
         key.set_vlans(outer, inner);
         key
     })
@@ -187,8 +190,9 @@ pub(crate) fn expected(id: u16, record: &FlowRecord, own_icmp: bool) -> u128 {
         11 if icmp && own_icmp => 0,
         11 => key.destination_port().into(),
         12 | 28 => address(key.destination()),
+        14 => key.egress_interface().into(),
         // Not known to a passive probe.
-        9 | 13 | 14 | 15 | 16 | 17 | 29 | 30 | 62 => 0,
+        9 | 13 | 15 | 16 | 17 | 29 | 30 | 62 => 0,
         25 => detail.min_length.into(),
         26 => detail.max_length.into(),
         31 => detail.flow_label.into(),
@@ -201,7 +205,7 @@ pub(crate) fn expected(id: u16, record: &FlowRecord, own_icmp: bool) -> u128 {
         58 | 243 => key.vlan().into(),
         60 if key.source().is_ipv4() => 4,
         60 => 6,
-        61 => 0,
+        61 => key.direction() as u128,
         80 => number(&detail.destination_mac),
         136 => record.end_reason as u128,
         152 => (record.start_ns / MS).into(),

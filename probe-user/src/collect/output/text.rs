@@ -4,6 +4,8 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use probe_common::Direction;
+
 use super::super::received::{Received, RecordKind};
 use crate::element::{ElementId, Value, name};
 use crate::export::{TextFlow, write_utc};
@@ -52,6 +54,11 @@ fn flow(record: &Received) -> Option<TextFlow> {
             destination_port.or_else(|| port(11)).unwrap_or(0),
         ),
         protocol,
+        direction: match number(61) {
+            Some(0) => Some(Direction::Ingress),
+            Some(1) => Some(Direction::Egress),
+            _ => None,
+        },
         tos: small(5),
         tcp_flags: port(6).unwrap_or(0),
         packets: record.packets(),

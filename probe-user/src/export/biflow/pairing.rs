@@ -2,8 +2,9 @@
 //! A bounded place where a record waits for that of the opposite direction.
 //!
 //! Two records are a conversation if their addresses and ports are each other's, interface, protocol,
-//! IP version and VLANs agree (the type of service need not), and their times overlap or nearly touch. Of
-//! several candidates the one that overlaps most is taken. ICMP pairs echo requests with echo replies; what
+//! IP version and VLANs agree (the type of service need not), and their times overlap or nearly touch. A
+//! mirror port sees both come in, an interface of the host one come in and the other go out: the direction through
+//! the interface need not agree, either. Of several candidates the one that overlaps most is taken. ICMP pairs echo requests with echo replies; what
 //! can have no answer does not wait: other ICMP, and packets to many.
 //!
 //! Forward is the direction that began first (RFC 5103 section 2, "initiator"). Where both began at once,
@@ -231,7 +232,7 @@ fn is_echo_reply(key: &FlowKey) -> bool {
 fn is_reverse(a: &FlowKey, b: &FlowKey) -> bool {
     let ([a0, a1, a2, a3, .., a5], [b0, b1, b2, b3, .., b5]) = (*a.words(), *b.words());
     let swapped = a0 == b2 && a1 == b3 && a2 == b0 && a3 == b1;
-    let shared = (a5 ^ b5) & SHARED_MASK == 0 && a.ingress_interface() == b.ingress_interface();
+    let shared = (a5 ^ b5) & SHARED_MASK == 0 && a.interface() == b.interface();
     swapped
         && shared
         && match a.protocol() {

@@ -110,6 +110,7 @@ pub(super) static FIELDS: [Field; 41] = [
     field(58, "vlanId", 2, Place::Vlan, DEFAULT),
     field(243, "dot1qVlanId", 2, Place::Dot1qVlan, DEFAULT),
     field(136, "flowEndReason", 1, Place::EndReason, DEFAULT),
+    field(61, "flowDirection", 1, Place::Direction, DEFAULT),
     // pmacct takes counters of 4 or 8 octets only.
     field(2, "packetDeltaCount", 8, Place::Packets, EVERY),
     field(1, "octetDeltaCount", 8, Place::Octets, EVERY),
@@ -121,7 +122,6 @@ pub(super) static FIELDS: [Field; 41] = [
     field(56, "sourceMacAddress", 6, Place::SourceMac, L2),
     field(80, "destinationMacAddress", 6, Place::DestinationMac, L2),
     field(60, "ipVersion", 1, Place::IpVersion, FULL),
-    field(61, "flowDirection", 1, Place::Direction, FULL),
     field(52, "minimumTTL", 1, Place::MinTtl, FULL),
     field(53, "maximumTTL", 1, Place::MaxTtl, FULL),
     field(25, "minimumIpTotalLength", 8, Place::MinLength, FULL).v9(25, 2),

@@ -167,12 +167,12 @@ impl<L: Layout> FixedEncoder<L> {
         }
         let at = L::HEADER_LEN + self.count * L::RECORD_LEN;
         let Some(out) = self.buffer.get_mut(at..at + L::RECORD_LEN) else { return Err(Full) };
-        let (input, cut) = self.interfaces.narrow(record.key.ingress_interface());
+        let (interfaces, cut) = self.interfaces.narrow_sides(&record.key);
         self.wide_interfaces += u64::from(cut);
         self.adjusted_times += u64::from(span.cut);
         let uptimes = self.boot.uptimes(span);
         if let Some((common, rest)) = out.split_first_chunk_mut() {
-            write_common(common, record, packets, octets, uptimes, input);
+            write_common(common, record, packets, octets, uptimes, interfaces);
             L::record(rest, record);
         }
         self.count += 1;
@@ -208,7 +208,7 @@ fn write_common(
     packets: u32,
     octets: u32,
     uptimes: (u32, u32),
-    input: u16,
+    [input, output]: [u16; 2],
 ) {
     let key = &record.key;
     // An IPv4 address lies in the upper half of its mapped form, in network order (probe_common::FlowKey).
@@ -219,7 +219,7 @@ fn write_common(
     // Next hop: a passive probe routes nothing.
     out[8..12].copy_from_slice(&[0; 4]);
     out[12..14].copy_from_slice(&input.to_be_bytes());
-    out[14..16].copy_from_slice(&[0; 2]);
+    out[14..16].copy_from_slice(&output.to_be_bytes());
     out[16..20].copy_from_slice(&packets.to_be_bytes());
     out[20..24].copy_from_slice(&octets.to_be_bytes());
     out[24..28].copy_from_slice(&uptimes.0.to_be_bytes());
@@ -311,6 +311,10 @@ impl<L: Layout> Encoder for Fixed<L> {
                 SamplingTold::MAX_V5_INTERVAL,
             );
         }
+    }
+
+    fn set_interfaces(&mut self, _: &[u32]) {
+        // These versions tell no names.
     }
 
     fn refresh(&mut self) {}

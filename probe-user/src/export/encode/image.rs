@@ -19,8 +19,8 @@ const TCP_FLAGS: u16 = 0x0fff;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
     pub(super) record: &'a FlowRecord,
-    /// What stands for the ingress interface.
-    pub(super) interface: u32,
+    /// What stands for the ingress and the egress interface; 0 where it is not known.
+    pub(super) interfaces: [u32; 2],
     /// Milliseconds: Unix time or uptime.
     pub(super) start: u64,
     pub(super) end: u64,
@@ -95,21 +95,20 @@ places! {
         Tos[1] = [key.tos()],
         TcpFlags[2] = (record.tcp_flags & TCP_FLAGS).to_be_bytes(),
         IcmpTypeCode[2] = if icmp { key.destination_port().to_be_bytes() } else { [0; 2] },
-        Ingress[4] = facts.interface.to_be_bytes(),
-        // A passive probe does not see where packets go.
-        Egress[4] = [0; 4],
+        Ingress[4] = facts.interfaces[0].to_be_bytes(),
+        Egress[4] = facts.interfaces[1].to_be_bytes(),
         // Two elements name the outer VLAN: collectors know one of them.
         Vlan[2] = key.vlan().to_be_bytes(),
         Dot1qVlan[2] = key.vlan().to_be_bytes(),
         EndReason[1] = [record.end_reason as u8],
+        // flowDirection: on which way through the interface the packets were seen.
+        Direction[1] = [key.direction() as u8],
         Packets[8] = record.packets.to_be_bytes(),
         Octets[8] = record.octets.to_be_bytes(),
         Start[8] = facts.start.to_be_bytes(),
         End[8] = facts.end.to_be_bytes(),
         CustomerVlan[2] = key.customer_vlan().to_be_bytes(),
         IpVersion[1] = match key.ip_version() { IpVersion::V4 => [4], IpVersion::V6 => [6] },
-        // flowDirection: 0 is ingress, where the packets were seen.
-        Direction[1] = [0],
         // biflowDirection: 1, the forward direction is that of who began.
         BiflowDirection[1] = [1],
         SamplingInterval[4] = facts.sampling.to_be_bytes(),

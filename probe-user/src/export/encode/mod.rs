@@ -90,9 +90,9 @@ pub struct EncoderSettings {
     pub transport: Transport,
     /// Engine type of v5 and v7.
     pub engine_type: u8,
-    /// Engine id of the first interface; the others count up from it.
+    /// Engine id of the first domain; the others count up from it.
     pub engine_id: u8,
-    /// Observation domain or source id of the first interface; the others count up from it.
+    /// Number of the first observation domain, or source id; the others count up from it.
     pub domain: u32,
     /// What stands in the fields for interfaces.
     pub interfaces: InterfaceNumbers,
@@ -136,6 +136,9 @@ pub trait Encoder: Send {
     /// called often; cheap when nothing is due.
     fn tick(&mut self, told: &Told, now: Now, out: &mut DatagramRing);
 
+    /// The interfaces whose flows these are: names are told of them. What changed is told at the next tick.
+    fn set_interfaces(&mut self, indexes: &[u32]);
+
     /// Templates and options are due at the next tick: a collector came back.
     fn refresh(&mut self);
 
@@ -165,7 +168,7 @@ impl EncoderSettings {
     }
 }
 
-/// An encoder; `offset` counts the interfaces before this one, whose engine ids and domains come first.
+/// An encoder of the domain with number `offset`: engine id and domain are so much above the first.
 #[must_use]
 pub fn encoder(settings: &EncoderSettings, offset: u32) -> Box<dyn Encoder> {
     match settings.version {

@@ -144,10 +144,10 @@ mod tests {
     #[test]
     fn few_pieces_make_a_default_record() {
         for (dialect, version, octets, pieces) in [
-            (Dialect::Ipfix, IpVersion::V4, 62, 3),
-            (Dialect::Ipfix, IpVersion::V6, 86, 2),
-            (Dialect::V9, IpVersion::V4, 54, 5),
-            (Dialect::V9, IpVersion::V6, 78, 4),
+            (Dialect::Ipfix, IpVersion::V4, 63, 3),
+            (Dialect::Ipfix, IpVersion::V6, 87, 2),
+            (Dialect::V9, IpVersion::V4, 55, 5),
+            (Dialect::V9, IpVersion::V6, 79, 4),
         ] {
             let plan = Plan::new(dialect, 256, FieldSet::default(), version, Biflow::Off);
             assert_eq!((plan.record_len, plan.runs.len()), (octets, pieces), "{dialect:?} {version:?}");

@@ -120,9 +120,8 @@ pub(super) struct Templated<F> {
     images: Images,
     numbers: InterfaceNumber,
     cut_interfaces: u64,
-    /// The interface whose flows these are, once there was one.
-    interface: Option<u32>,
-    offset: usize,
+    /// The interfaces whose flows these are.
+    interfaces: Vec<u32>,
     /// Whether messages may get lost and templates are to be sent again and again.
     resends: bool,
     announced: bool,
@@ -166,8 +165,7 @@ impl<F: Format> Templated<F> {
             images: Images::new(),
             numbers: InterfaceNumber::new(settings, offset),
             cut_interfaces: 0,
-            interface: None,
-            offset: offset as usize,
+            interfaces: Vec::new(),
             resends: !settings.transport.has_sessions(),
             announced: false,
             // Two schedules for each domain, none of which come together.
@@ -215,10 +213,9 @@ impl<F: Format> Templated<F> {
             self.begin(span, now, out);
         }
         let (start, end) = self.line.format.times(span);
-        let (interface, cut) = self.numbers.wide(record.key.ingress_interface());
+        let (interfaces, cut) = self.numbers.sides(&record.key);
         self.cut_interfaces += u64::from(cut);
-        self.interface = Some(record.key.ingress_interface());
-        let facts = Facts { record, interface, start, end, sampling: self.interval, icmp_port: false };
+        let facts = Facts { record, interfaces, start, end, sampling: self.interval, icmp_port: false };
         let reverse = reverse.map(|record| {
             let (start, end) = self.line.format.times(F::span(record));
             Facts { record, start, end, ..facts }
@@ -248,10 +245,10 @@ impl<F: Format> Templated<F> {
             if options.first {
                 sets.push(options.ledger(told));
             }
-            let own = told.interfaces.iter().find(|interface| Some(interface.index) == self.interface);
-            if let Some(interface) = own.or_else(|| told.interfaces.get(self.offset)) {
-                sets.push(options.interface(self.numbers.wide(interface.index).0, interface));
-            }
+            let own = told.interfaces.iter().filter(|interface| self.interfaces.contains(&interface.index));
+            sets.extend(
+                own.map(|interface| options.interface(self.numbers.wide(interface.index).0, interface)),
+            );
         }
         self.line.pack(&sets, true, self.limit, now, |message| out.push(message, 0));
     }
@@ -303,6 +300,16 @@ impl<F: Format> Encoder for Templated<F> {
             self.tell(told, all, now, out);
             if all {
                 self.options_schedule.done(now.at);
+            }
+        }
+    }
+
+    fn set_interfaces(&mut self, indexes: &[u32]) {
+        if self.interfaces != indexes {
+            self.interfaces = indexes.to_vec();
+            // Before the first tick all is due anyway, and not in all domains at once.
+            if self.sampling.is_some() {
+                self.options_schedule.ask();
             }
         }
     }

@@ -31,7 +31,7 @@ impl ConversationHash {
     pub fn hash(&self, key: &FlowKey) -> u64 {
         let [s0, s1, d0, d1, ports, rest] = *key.words();
         let is_icmp = matches!(key.protocol(), ICMP | ICMPV6);
-        // Interface away; destination port above source port.
+        // Interface and direction through it away; destination port above source port.
         let ports = if is_icmp { 0 } else { ports >> 32 << 32 };
         let swapped = ports >> 48 << 32 | ports << 16 >> 48 << 48;
         let there = [s0, s1, d0, d1, ports, rest];
@@ -52,6 +52,8 @@ pub(super) fn mix(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use probe_common::Direction;
+
     use super::*;
 
     fn key(source: [u8; 4], source_port: u16, destination: [u8; 4], destination_port: u16) -> FlowKey {
@@ -66,7 +68,7 @@ mod tests {
         let there = key([10, 0, 0, 1], 40_000, [10, 0, 0, 2], 443);
         let mut back = key([10, 0, 0, 2], 443, [10, 0, 0, 1], 40_000);
         assert_eq!(hash.hash(&there), hash.hash(&back));
-        back.set_ingress_interface(4);
+        back.set_interface(4, Direction::Egress);
         back.set_vlans(7, 8);
         assert_eq!(hash.hash(&there), hash.hash(&back), "interface and VLANs do not count");
         // The same addresses with the ports crossed are another conversation.

@@ -2,10 +2,15 @@
 //! The ledger: where every packet went, and whether the sums agree.
 //!
 //! ```text
-//! received             = metered + unmetered{reason} + steered
-//! metered              = exported + live + lost{reason}              packets and octets
-//! offered              = records + dropped{reason} + not_representable{reason}    for each collector
+//! received                    = metered + unmetered{reason} + steered
+//! steered                     = metered_by_af_xdp + unmetered_by_af_xdp{reason} + af_xdp_drop{reason}
+//! metered + metered_by_af_xdp = exported + live + lost{reason}              packets and octets
+//! offered                     = records + dropped{reason} + not_representable{reason}    for each collector
 //! ```
+//!
+//! Steered are the packets that the kernel program hands to an AF_XDP socket for the probe's user space to meter: those that
+//! it cannot meter by itself, or all of an interface with `--engine af_xdp`. What a packet socket
+//! (`--engine af_packet`) gets is received, metered and unmetered like what the kernel program meters.
 
 mod file;
 #[cfg(test)]
@@ -23,6 +28,11 @@ use crate::{error::ProbeError, flow::EndReason};
 pub const SPILL_RING_FULL: &str = "spill_ring_full";
 /// Reason of packets lost because the queue to the exporter was full.
 pub const QUEUE_FULL: &str = "queue_full";
+/// Reason of steered packets for which the AF_XDP socket had no free frame, or that fit in none (`rx_dropped` of
+/// `struct xdp_statistics`, include/uapi/linux/if_xdp.h).
+pub const RX_DROPPED: &str = "rx_dropped";
+/// Reason of steered packets that found the AF_XDP socket's receive ring full (`rx_ring_full` there).
+pub const RX_RING_FULL: &str = "rx_ring_full";
 /// Reason of packets of a capture file whose link type is not read.
 pub const UNSUPPORTED_LINK_TYPE: &str = "unsupported_link_type";
 
@@ -49,6 +59,12 @@ impl Reasons {
     #[must_use]
     pub fn lost(spill_ring_full: u64, queue_full: u64) -> Self {
         Self(vec![(SPILL_RING_FULL, spill_ring_full), (QUEUE_FULL, queue_full)])
+    }
+
+    /// What an AF_XDP socket did not take.
+    #[must_use]
+    pub fn af_xdp_drop(rx_dropped: u64, rx_ring_full: u64) -> Self {
+        Self(vec![(RX_DROPPED, rx_dropped), (RX_RING_FULL, rx_ring_full)])
     }
 
     /// Why flows ended, in the order of [`EndReason::ALL`].
@@ -98,12 +114,15 @@ impl Serialize for Reasons {
 pub struct PacketLedger {
     /// Entered the probe.
     pub received: u64,
-    /// Counted in a flow.
+    /// Counted in a flow by the kernel program, or from a packet socket.
     pub metered: u64,
     /// Not counted in a flow.
     pub unmetered: Reasons,
-    /// Handed to another engine.
+    /// Handed to AF_XDP sockets.
     pub steered: u64,
+    /// What became of those.
+    #[serde(flatten)]
+    pub af_xdp: AfXdpLedger,
     /// In records that reached the exporter.
     pub exported: u64,
     /// In flows that have not been exported.
@@ -112,12 +131,39 @@ pub struct PacketLedger {
     pub lost: Reasons,
 }
 
+/// Steered packets, by what became of them.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct AfXdpLedger {
+    /// Counted in a flow.
+    #[serde(rename = "metered_by_af_xdp")]
+    pub metered: u64,
+    /// Not counted in a flow.
+    #[serde(rename = "unmetered_by_af_xdp")]
+    pub unmetered: Reasons,
+    /// Lost between the kernel program and the probe.
+    #[serde(rename = "af_xdp_drop")]
+    pub dropped: Reasons,
+}
+
+impl Default for AfXdpLedger {
+    /// Nothing was steered; all reasons are there.
+    fn default() -> Self {
+        Self {
+            metered: 0,
+            unmetered: Reasons::unmetered(&[0; Outcome::ALL.len()]),
+            dropped: Reasons::af_xdp_drop(0, 0),
+        }
+    }
+}
+
 impl PacketLedger {
     /// Packets missing from, or too many in, the sums. Zero, or something is wrong.
     #[must_use]
     pub fn imbalance(&self) -> u64 {
+        let AfXdpLedger { metered, unmetered, dropped } = &self.af_xdp;
         self.received.abs_diff(self.metered + self.unmetered.total() + self.steered)
-            + self.metered.abs_diff(self.exported + self.live + self.lost.total())
+            + self.steered.abs_diff(metered + unmetered.total() + dropped.total())
+            + (self.metered + metered).abs_diff(self.exported + self.live + self.lost.total())
     }
 }
 
@@ -126,8 +172,10 @@ impl PacketLedger {
 pub struct OctetLedger {
     /// Octets of all frames received, Ethernet header included: not the sum of anything else here.
     pub received: u64,
-    /// Octets of IP packets counted in a flow.
+    /// Octets of IP packets counted in a flow by the kernel program, or from a packet socket.
     pub metered: u64,
+    /// Octets of steered IP packets counted in a flow.
+    pub metered_by_af_xdp: u64,
     /// In records that reached the exporter.
     pub exported: u64,
     /// In flows that have not been exported.
@@ -211,7 +259,8 @@ impl Ledger {
     #[must_use]
     pub fn imbalance_octets(&self) -> u64 {
         let octets = &self.octets;
-        octets.metered.abs_diff(octets.exported + octets.live + octets.lost.total())
+        let metered = octets.metered.saturating_add(octets.metered_by_af_xdp);
+        metered.abs_diff(octets.exported + octets.live + octets.lost.total())
     }
 
     /// Records missing from, or too many in, the sums of the collectors.

@@ -14,6 +14,21 @@ struct Columns {
 const LABEL: usize = 34;
 
 impl Columns {
+    /// The sum of reasons, and below it each that is not zero.
+    fn reasons(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        indent: &str,
+        label: &str,
+        reasons: &Reasons,
+    ) -> fmt::Result {
+        self.row(f, &format!("{indent}{label}"), reasons.total(), None)?;
+        reasons
+            .iter()
+            .filter(|(_, count)| *count != 0)
+            .try_for_each(|(reason, count)| self.row(f, &format!("{indent}  {reason}"), count, None))
+    }
+
     fn row(&self, f: &mut fmt::Formatter<'_>, label: &str, packets: u64, octets: Option<u64>) -> fmt::Result {
         write!(f, "{label:<LABEL$}{packets:>width$}", width = self.packets)?;
         if let Some(octets) = octets {
@@ -41,18 +56,13 @@ impl fmt::Display for Ledger {
         )?;
         columns.row(f, "received", packets.received, None)?;
         columns.row(f, "  metered", packets.metered, Some(octets.metered))?;
-        columns.row(f, "    exported", packets.exported, Some(octets.exported))?;
-        columns.row(f, "    live", packets.live, Some(octets.live))?;
-        columns.row(f, "    lost", packets.lost.total(), Some(octets.lost.total()))?;
-        for (reason, count) in packets.lost.iter().filter(|(_, count)| *count != 0) {
-            columns.row(f, &format!("      {reason}"), count, Some(octets.lost.get(reason)))?;
+        let is_steered = packets.steered != 0 || packets.af_xdp.metered != 0;
+        if !is_steered {
+            self.write_kept(f, &columns, "    ")?;
         }
-        columns.row(f, "  not metered", packets.unmetered.total(), None)?;
-        for (reason, count) in packets.unmetered.iter().filter(|(_, count)| *count != 0) {
-            columns.row(f, &format!("    {reason}"), count, None)?;
-        }
-        if packets.steered != 0 {
-            columns.row(f, "  steered", packets.steered, None)?;
+        columns.reasons(f, "  ", "not metered", &packets.unmetered)?;
+        if is_steered {
+            self.write_steered(f, &columns)?;
         }
         self.write_flows(f)?;
         self.collectors.iter().try_for_each(|collector| write_collector(f, collector))?;
@@ -70,6 +80,32 @@ impl fmt::Display for Ledger {
 }
 
 impl Ledger {
+    /// What became of metered packets.
+    fn write_kept(&self, f: &mut fmt::Formatter<'_>, columns: &Columns, indent: &str) -> fmt::Result {
+        let (packets, octets) = (&self.packets, &self.octets);
+        columns.row(f, &format!("{indent}exported"), packets.exported, Some(octets.exported))?;
+        columns.row(f, &format!("{indent}live"), packets.live, Some(octets.live))?;
+        columns.row(f, &format!("{indent}lost"), packets.lost.total(), Some(octets.lost.total()))?;
+        for (reason, count) in packets.lost.iter().filter(|(_, count)| *count != 0) {
+            columns.row(f, &format!("{indent}  {reason}"), count, Some(octets.lost.get(reason)))?;
+        }
+        Ok(())
+    }
+
+    /// What became of steered packets; and then of all that were metered, wherever that was.
+    fn write_steered(&self, f: &mut fmt::Formatter<'_>, columns: &Columns) -> fmt::Result {
+        let (packets, octets) = (&self.packets, &self.octets);
+        let af_xdp = &packets.af_xdp;
+        columns.row(f, "  steered to AF_XDP", packets.steered, None)?;
+        columns.row(f, "    metered", af_xdp.metered, Some(octets.metered_by_af_xdp))?;
+        columns.reasons(f, "    ", "not metered", &af_xdp.unmetered)?;
+        columns.reasons(f, "    ", "dropped", &af_xdp.dropped)?;
+        let packets = packets.metered.saturating_add(af_xdp.metered);
+        let octets = octets.metered.saturating_add(octets.metered_by_af_xdp);
+        columns.row(f, "metered by both", packets, Some(octets))?;
+        self.write_kept(f, columns, "  ")
+    }
+
     fn write_flows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flows = &self.flows;
         let ended = flows.expired.total();
@@ -81,7 +117,7 @@ impl Ledger {
         if self.noted.total() != 0 {
             writeln!(
                 f,
-                "metered without their ports: {} packets ({})",
+                "metered, with something special: {} packets ({})",
                 self.noted.total(),
                 Listed(&self.noted)
             )?;

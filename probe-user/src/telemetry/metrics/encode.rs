@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use probe_common::{Counters, NOTES, Note, Outcome};
 
-use super::{Collector, HARVEST_BOUNDS, Histogram, NIC_COUNTERS, Snapshot};
+use super::{Collector, Cpu, HARVEST_BOUNDS, Histogram, MODES, NIC_COUNTERS, Snapshot};
 use crate::{
     flow::EndReason,
     telemetry::{
@@ -21,11 +21,15 @@ impl Snapshot {
         let mut to = Encoder::new();
         self.encode_start(&mut to);
         self.encode_packets(&mut to);
+        self.encode_af_xdp(&mut to);
+        self.encode_af_packet(&mut to);
+        self.encode_fragments(&mut to);
         self.encode_losses(&mut to);
         self.encode_interfaces(&mut to);
         self.encode_flows(&mut to);
         self.encode_overload(&mut to);
         self.encode_harvests(&mut to);
+        self.encode_harvesters(&mut to);
         self.encode_export(&mut to);
         self.encode_collectors(&mut to);
         self.process.encode(&mut to);
@@ -69,7 +73,7 @@ impl Snapshot {
             Kind::Counter,
             "Packets not counted in a flow, by why",
         );
-        for cpu in &self.cpus {
+        for cpu in self.by_cpu() {
             for (outcome, count) in Outcome::ALL.iter().zip(cpu.counters.outcomes) {
                 to.sample(&[("cpu", &cpu.cpu.to_string()), ("reason", outcome.name())], count);
             }
@@ -77,26 +81,45 @@ impl Snapshot {
         to.family(
             "flowprobe_noted_packets_total",
             Kind::Counter,
-            "Packets counted in a flow without their ports, by why",
+            "Packets counted in a flow that had something special about them",
         );
-        let noted: [u64; NOTES] =
-            std::array::from_fn(|i| self.cpus.iter().map(|cpu| cpu.counters.notes[i]).sum());
+        let noted: [u64; NOTES] = std::array::from_fn(|i| {
+            self.cpus.iter().map(|cpu| cpu.counters.notes[i]).sum::<u64>() + self.af_xdp_counters.notes[i]
+        });
         for (note, count) in Note::ALL.iter().zip(noted) {
             to.sample(&[("note", note.name())], count);
         }
-        to.family("flowprobe_steered_packets_total", Kind::Counter, "Packets handed to another engine")
-            .sample(&[], self.steered_packets);
+        let steered: u64 = self.cpus.iter().map(|cpu| cpu.counters.steered_packets).sum();
+        to.family("flowprobe_steered_packets_total", Kind::Counter, "Packets handed to AF_XDP sockets")
+            .sample(&[], steered);
     }
 
     fn per_cpu(&self, to: &mut Encoder, name: &str, help: &str, count: impl Fn(&Counters) -> u64) {
         to.family(name, Kind::Counter, help);
-        for cpu in &self.cpus {
+        for cpu in self.by_cpu() {
             to.sample(&[("cpu", &cpu.cpu.to_string())], count(&cpu.counters));
         }
     }
 
+    /// One for each CPU: where several meter on one CPU, their counters together and the fuller ring.
+    fn by_cpu(&self) -> Vec<Cpu> {
+        let mut cpus: Vec<Cpu> = Vec::with_capacity(self.cpus.len());
+        for cpu in &self.cpus {
+            match cpus.iter_mut().find(|known| known.cpu == cpu.cpu) {
+                None => cpus.push(*cpu),
+                Some(known) => {
+                    known.counters = known.counters.plus(&cpu.counters);
+                    known.spill_ring_fill_ratio = known.spill_ring_fill_ratio.max(cpu.spill_ring_fill_ratio);
+                }
+            }
+        }
+        cpus
+    }
+
     fn encode_losses(&self, to: &mut Encoder) {
-        let sum = |count: fn(&Counters) -> u64| self.cpus.iter().map(|cpu| count(&cpu.counters)).sum::<u64>();
+        let sum = |count: fn(&Counters) -> u64| {
+            self.cpus.iter().map(|cpu| count(&cpu.counters)).sum::<u64>() + count(&self.af_xdp_counters)
+        };
         to.family("flowprobe_lost_packets_total", Kind::Counter, "Packets metered and then lost, by why")
             .sample(&[("reason", SPILL_RING_FULL)], sum(|c| c.lost_packets))
             .sample(&[("reason", QUEUE_FULL)], self.queue_full.packets);
@@ -107,7 +130,7 @@ impl Snapshot {
             c.spilled_records
         });
         to.family("flowprobe_spill_ring_fill_ratio", Kind::Gauge, "How full the spill ring is, 0 to 1");
-        for cpu in &self.cpus {
+        for cpu in self.by_cpu() {
             to.sample(&[("cpu", &cpu.cpu.to_string())], cpu.spill_ring_fill_ratio);
         }
         to.family(
@@ -129,8 +152,8 @@ impl Snapshot {
             "How the interface is attached; 1 for the mode in use",
         );
         for interface in &self.interfaces {
-            for mode in ["native", "generic"] {
-                let used = interface.xdp_mode == Some(mode);
+            for mode in MODES {
+                let used = interface.modes.contains(&mode);
                 to.sample(&[("interface", &interface.name), ("mode", mode)], used);
             }
         }

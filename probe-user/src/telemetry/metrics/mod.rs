@@ -4,6 +4,9 @@
 //! A series stands there from the start, at zero: alerts on a rate need the sample before the first event.
 
 mod encode;
+mod engines;
+
+pub use engines::{AfXdpSocket, Fragments, Harvester, PacketSocket};
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -22,6 +25,11 @@ const HARVEST_BOUNDS: [u64; 7] =
 /// Names of the counters in [`Interface::nic_dropped`], as under `/sys/class/net/*/statistics`.
 pub const NIC_COUNTERS: [&str; 4] = ["rx_dropped", "rx_missed_errors", "rx_over_errors", "rx_fifo_errors"];
 
+/// Ways in which an interface is attached, values of the label `mode`: XDP in the driver or in the kernel's general path; for
+/// what goes out tcx or a clsact filter; all packets through AF_XDP sockets without or with a copy; packet sockets.
+pub const MODES: [&str; 7] =
+    ["native", "generic", "tcx", "clsact", "af_xdp_zero_copy", "af_xdp_copy", "af_packet"];
+
 /// Everything that is scraped.
 #[derive(Clone, Default, Debug)]
 pub struct Snapshot {
@@ -31,10 +39,18 @@ pub struct Snapshot {
     pub configured_seconds: f64,
     /// Interfaces.
     pub interfaces: Vec<Interface>,
-    /// CPUs that meter.
+    /// CPUs on which the kernel program meters; and workers of packet sockets, by their number.
     pub cpus: Vec<Cpu>,
-    /// Packets handed to another engine.
-    pub steered_packets: u64,
+    /// AF_XDP sockets: steered packets that they got.
+    pub af_xdp: Vec<AfXdpSocket>,
+    /// What became of the packets that those got.
+    pub af_xdp_counters: Counters,
+    /// Packet sockets of `--engine af_packet`.
+    pub af_packet: Vec<PacketSocket>,
+    /// Fragments that user space joins to their first one.
+    pub fragments: Fragments,
+    /// Harvesters, each with its part of the flow table.
+    pub harvesters: Vec<Harvester>,
     /// Packets and octets lost because the queue to the exporter was full.
     pub queue_full: PacketsOctets,
     /// Packets and octets in records that reached the exporter.
@@ -75,8 +91,8 @@ pub struct Interface {
     pub name: String,
     /// Whether it is there, up, and metered.
     pub up: bool,
-    /// `native` or `generic`; nothing while not attached.
-    pub xdp_mode: Option<&'static str>,
+    /// How it is attached, of [`MODES`]; one for what comes in and one for what goes out, where both are metered.
+    pub modes: Vec<&'static str>,
     /// Counters of [`NIC_COUNTERS`].
     pub nic_dropped: [u64; NIC_COUNTERS.len()],
 }
@@ -84,7 +100,7 @@ pub struct Interface {
 /// One CPU that meters.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Cpu {
-    /// Its number.
+    /// Its number; of a packet socket's worker, the worker's.
     pub cpu: u32,
     /// Its counters, of both epochs together.
     pub counters: Counters,

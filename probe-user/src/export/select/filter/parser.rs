@@ -3,18 +3,18 @@
 
 use std::net::IpAddr;
 
-use probe_common::IpVersion;
+use probe_common::{Direction, IpVersion};
 
 use super::{
     FilterError, MAX_DEPTH, MAX_OCTETS,
     expression::Expression,
     lexer::{Token, tokens},
-    term::{Comparison, FLAGS, Network, PROTOCOLS, Quantity, Side, Term},
+    term::{Comparison, FLAGS, Network, PROTOCOLS, Quantity, Side, Term, WAYS},
 };
 use crate::duration::parse_duration;
 
 const KNOWN: &str = "known are any, ip, ip6, host, net, port (each of them also after src or dst), proto, tcp, udp, \
-    icmp, icmp6, sctp, vlan, if, tos, flags, packets, octets, bytes, duration, not and ( )";
+    icmp, icmp6, sctp, vlan, if (also after in or out), dir, tos, flags, packets, octets, bytes, duration, not and ( )";
 
 /// Protocols that may stand without `proto`.
 const BARE_PROTOCOLS: [&str; 5] = ["tcp", "udp", "icmp", "icmp6", "sctp"];
@@ -136,12 +136,15 @@ impl<'a> Parser<'a> {
             }
             "proto" => self.protocol()?,
             "vlan" => Term::Vlan(self.number(0xfff, "a VLAN id, 0 to 4095")?),
-            "if" => self.interface()?,
-            "in" if self.peek().is("if") => {
+            "if" => self.interface(None)?,
+            "in" | "out" if self.peek().is("if") => {
                 self.take();
-                self.interface()?
+                self.interface(way(&word))?
             }
-            "in" => return Err(refuse(self.peek(), "expected if, as in in if 3")),
+            "in" | "out" => {
+                return Err(refuse(self.peek(), format!("expected if, as in {word} if 3; or dir {word}")));
+            }
+            "dir" => self.direction()?,
             "tos" => Term::Tos(self.number(0xff, "a type of service, 0 to 255 or 0x00 to 0xff")?),
             "flags" => self.flags()?,
             _ => return Err(refuse(token, format!("expected a test; {KNOWN}"))),
@@ -200,8 +203,15 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn interface(&mut self) -> Result<Term, FilterError> {
-        self.number(u64::from(u32::MAX), "an ifIndex (see: ip link)").map(Term::Interface)
+    fn interface(&mut self, way: Option<Direction>) -> Result<Term, FilterError> {
+        self.number(u64::from(u32::MAX), "an ifIndex (see: ip link)").map(|index| Term::Interface(way, index))
+    }
+
+    fn direction(&mut self) -> Result<Term, FilterError> {
+        let token = self.take();
+        way(&token.text.to_ascii_lowercase())
+            .map(Term::Direction)
+            .ok_or_else(|| refuse(token, "expected in or out"))
     }
 
     fn number<T: TryFrom<u64>>(&mut self, largest: u64, expected: &str) -> Result<T, FilterError> {
@@ -258,6 +268,10 @@ fn decimal(text: &str) -> bool {
 fn protocol(name: &str) -> Option<u8> {
     let name = if matches!(name, "icmpv6" | "ipv6-icmp") { "icmp6" } else { name };
     PROTOCOLS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+fn way(name: &str) -> Option<Direction> {
+    WAYS.iter().find(|(known, _)| *known == name).map(|(_, way)| *way)
 }
 
 fn scaled(text: &str) -> Option<u64> {

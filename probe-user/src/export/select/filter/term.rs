@@ -7,10 +7,17 @@ use std::{
     time::Duration,
 };
 
-use probe_common::IpVersion;
+use probe_common::{Direction, IpVersion};
 
 use crate::{duration::format_duration, flow::FlowRecord};
 
+/// Ways through an interface; the first spelling of each is the canonical one.
+pub(super) const WAYS: [(&str, Direction); 4] = [
+    ("in", Direction::Ingress),
+    ("out", Direction::Egress),
+    ("ingress", Direction::Ingress),
+    ("egress", Direction::Egress),
+];
 /// Protocols with names, and those whose first four octets are ports.
 pub(super) const PROTOCOLS: [(&str, u8); 10] = [
     ("icmp", 1),
@@ -88,7 +95,10 @@ pub(super) enum Term {
     Ports(Side, u16, u16),
     Protocol(u8),
     Vlan(u16),
-    Interface(u32),
+    /// On which way through it; nothing: either.
+    Interface(Option<Direction>, u32),
+    /// On which way through their interface the packets were seen.
+    Direction(Direction),
     Tos(u8),
     /// Of the bits of `mask`, exactly those of `set` were seen; TCP only.
     Flags {
@@ -163,7 +173,10 @@ impl Term {
             }
             Self::Protocol(protocol) => key.protocol() == protocol,
             Self::Vlan(vlan) => key.vlan() == vlan,
-            Self::Interface(interface) => key.ingress_interface() == interface,
+            Self::Interface(way, interface) => {
+                key.interface() == interface && way.is_none_or(|way| key.direction() == way)
+            }
+            Self::Direction(direction) => key.direction() == direction,
             Self::Tos(tos) => key.tos() == tos,
             Self::Flags { set, mask } => key.protocol() == TCP && record.tcp_flags & mask == set,
             Self::Quantity(quantity, comparison, value) => comparison.holds(quantity.of(record), value),
@@ -277,7 +290,9 @@ impl fmt::Display for Term {
                 name => write!(f, "proto {name}"),
             },
             Self::Vlan(vlan) => write!(f, "vlan {vlan}"),
-            Self::Interface(interface) => write!(f, "in if {interface}"),
+            Self::Interface(None, interface) => write!(f, "if {interface}"),
+            Self::Interface(Some(way), interface) => write!(f, "{} if {interface}", name(&WAYS, &way)),
+            Self::Direction(direction) => write!(f, "dir {}", name(&WAYS, &direction)),
             Self::Tos(tos) => write!(f, "tos {tos}"),
             Self::Flags { set, mask } if set == mask => write!(f, "flags {}", FlagLetters(set)),
             Self::Flags { set, mask } => write!(f, "flags {}/{}", FlagLetters(set), FlagLetters(mask)),
