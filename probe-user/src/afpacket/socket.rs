@@ -14,8 +14,8 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, ppoll},
     sys::socket::{
-        AddressFamily, LinkAddr, SetSockOpt, SockFlag, SockProtocol, SockType, bind, getsockname, getsockopt,
-        setsockopt, socket, sockopt::SocketError,
+        AddressFamily, LinkAddr, SetSockOpt, SockFlag, SockProtocol, SockType, SockaddrStorage, bind,
+        getsockname, getsockopt, setsockopt, socket, sockopt::SocketError,
     },
 };
 use socket2::{SockFilter, SockRef};
@@ -136,7 +136,9 @@ impl PacketSocket {
 
     /// What the kernel says the socket is bound to.
     fn address(&self) -> Result<LinkAddr, Errno> {
-        getsockname(self.socket.as_raw_fd())
+        // As storage: the kernel leaves out what an Ethernet address does not fill, which `LinkAddr` refuses.
+        let address: SockaddrStorage = getsockname(self.socket.as_raw_fd())?;
+        address.as_link_addr().copied().ok_or(Errno::EINVAL)
     }
 
     /// The place in its group.
@@ -181,11 +183,13 @@ impl PacketSocket {
         Ok(if here { Presence::Here } else { Presence::Gone })
     }
 
-    /// Returns when a block is there, something is wrong with the link, or the time is over.
-    pub(super) fn wait(&self, limit: Duration) {
+    /// Returns when a block is there, something is wrong with the link, or the time is over; true: something is wrong,
+    /// and stays so until [`Self::presence`] is asked.
+    pub(super) fn wait(&self, limit: Duration) -> bool {
         let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         // A signal ends it early, which is as good as a block.
         ppoll(&mut socket, Some(limit.into()), None).ok();
+        socket[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP))
     }
 
     /// An error of this socket.

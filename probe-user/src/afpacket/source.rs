@@ -21,8 +21,6 @@ use crate::{
 
 /// How often it is looked at whether the interface is still there, when nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
-/// Octets of a VLAN tag.
-const TAG: usize = 4;
 /// As much of an IP packet as is copied, and an Ethernet header.
 const FRAMED: usize = filter::DEEP as usize + 14;
 
@@ -119,11 +117,11 @@ impl PacketSource {
                 Some(framed) => framed.put(frame.octets),
                 None => (frame.octets, 0),
             };
-            let tag = if frame.stripped_tag.is_some() { TAG } else { 0 };
             let length = usize::try_from(frame.length).unwrap_or(usize::MAX);
             sink.take(Frame {
                 octets,
-                wire_length: length.saturating_add(tag + longer).max(octets.len()),
+                // Without a tag that was taken off: the parser finds lengths in what is left.
+                wire_length: length.saturating_add(longer).max(octets.len()),
                 stripped_tag: frame.stripped_tag,
                 interface: self.interface,
                 direction: if frame.outgoing { Direction::Egress } else { Direction::Ingress },
@@ -219,6 +217,8 @@ impl FrameSource for PacketSource {
     }
 
     fn rest(&mut self, limit: Duration) {
-        self.socket.wait(limit);
+        if self.socket.wait(limit) {
+            self.look = Timestamp::default();
+        }
     }
 }
