@@ -75,7 +75,12 @@ fn every_engine_is_exact_in_every_role() {
         let mut generators = [
             Generator::load(&link, &Traffic::udp(0, 3000)).unwrap(),
             Generator::load(&link, &Traffic::udp(2000, 3000).over_tcp()).unwrap(),
-            Generator::load(&link, &Traffic::udp(0, 500).in_vlans(&[7])).unwrap(),
+            // The stack takes a tag out of the frame, which the generator sends again: then it would be another.
+            Generator::load(
+                &link,
+                &Traffic::udp(0, 500).in_vlans(if way.needs_stack || role == HOST { &[] } else { &[7] }),
+            )
+            .unwrap(),
         ];
         send_paced(&link, &mut generators, 30, 300);
         // Flows that go on after others have ended.
