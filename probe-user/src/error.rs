@@ -87,7 +87,22 @@ impl ProbeError {
     /// The lines for the terminal: `error: what: why: why`, and `hint: what to do`.
     #[must_use]
     pub fn report(&self) -> String {
-        let mut text = format!("error: {}", self.message);
+        match &self.hint {
+            Some(hint) => format!("error: {}\n  hint: {hint}", self.explanation()),
+            None => format!("error: {}", self.explanation()),
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// What failed and why: `what: why: why`.
+    #[must_use]
+    pub fn explanation(&self) -> String {
+        let mut text = self.message.clone();
         let mut said = self.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
@@ -99,10 +114,6 @@ impl ProbeError {
             }
             said = message;
             cause = error.source();
-        }
-        if let Some(hint) = &self.hint {
-            text.push_str("\n  hint: ");
-            text.push_str(hint);
         }
         text
     }

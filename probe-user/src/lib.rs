@@ -16,12 +16,13 @@
 //! - [`export`]: records encoded and sent
 //! - [`collect`]: datagrams received
 //!
-//! Around it: [`cli`] and [`config`], [`telemetry`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
+//! Around it: [`cli`] and [`config`], [`telemetry`], [`control`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
 pub mod capture;
 pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod duration;
 pub mod element;
 pub mod error;

@@ -39,6 +39,13 @@ fn wrong_usage_is_status_2_and_says_what_is_allowed() {
         (&["run", "--iface", ""], "an interface name has 1 to 15 characters"),
         (&["run", "--iface", "eth1,eth1"], "eth1 is given twice"),
         (&["run", "--iface", "a,b", "--engine-id", "255"], "2 interfaces from engine id 255 on do not fit"),
+        (
+            &["run", "--iface", "a", "--bridge", "b", "--engine-id", "255"],
+            "2 interfaces from engine id 255 on",
+        ),
+        (&["run", "--iface", "a", "--engine", "dpdk"], "[possible values: auto, xdp, af_xdp, af_packet]"),
+        (&["run", "--iface", "a", "--xdp-mode", "fast"], "[possible values: auto, native, generic, tc]"),
+        (&["run", "--iface", "a", "--direction", "in"], "[possible values: once, ingress, egress, both]"),
         (&["run", "--iface", "eth1", "--idle-timeout", "15"], "the unit is missing"),
         (&["run", "--iface", "eth1", "--idle-timeout", "1ms"], "allowed are 100ms to 365d"),
         (&["run", "--iface", "eth1", "--harvest-interval", "1m"], "allowed are 10ms to 10s"),
@@ -71,6 +78,10 @@ fn wrong_usage_is_status_2_and_says_what_is_allowed() {
         (&["config", "check"], "no configuration file to check"),
         (&["config", "check", "--config", "/no/such/file"], "/no/such/file: No such file or directory"),
         (&["completions", "tcsh"], "[possible values: bash"),
+        (&["iface"], "Usage: probe iface"),
+        (&["iface", "add"], "<NAME>..."),
+        (&["iface", "add", "a/b"], "an interface name has 1 to 15 characters"),
+        (&["stats", "--socket", "none"], "a probe with --socket none cannot be asked"),
         (&["fly"], "unrecognized subcommand 'fly'"),
         (&[], "Usage: probe <COMMAND>"),
     ] {
@@ -142,6 +153,11 @@ fn every_option_is_explained_has_a_variable_and_stands_under_a_heading() {
         assert!(subcommand.get_after_help().is_some(), "{name} has no example");
     }
     assert!(seen > 35, "{seen} options seen");
+    for name in ["stats", "iface", "shutdown"] {
+        let subcommand = command.find_subcommand(name).unwrap();
+        assert!(subcommand.get_arguments().all(|arg| arg.get_help().is_some()), "{name}");
+        assert!(subcommand.get_after_help().is_some(), "{name} has no example");
+    }
 }
 
 #[test]
@@ -150,7 +166,7 @@ fn completions_for_every_shell_know_the_options() {
         let output = output(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = String::from_utf8(output.stdout).unwrap();
-        assert!(script.contains("harvest-interval"), "{shell}");
+        assert!(script.contains("harvest-interval") && script.contains("shutdown"), "{shell}");
     }
 }
 
@@ -166,6 +182,8 @@ fn manual_pages_are_written_for_every_subcommand() {
         ("probe-replay.1", "FILE"),
         ("probe-collect.1", "udp"),
         ("probe-config-check.1", "config"),
+        ("probe-iface-add.1", "\\-\\-socket"),
+        ("probe-shutdown.1", "10 s at most"),
     ] {
         let text =
             std::fs::read_to_string(target.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));

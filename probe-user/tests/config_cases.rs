@@ -12,8 +12,9 @@ use std::{
 
 use probe_user::{
     cli::{
-        Cli, CollectorPolicy, Command as Subcommand, CorePlan, KeyField, MetricsAddress, OverloadMode,
-        PrintFormat, Role, RunOptions,
+        BusyPoll, Cli, CollectorPolicy, Command as Subcommand, CorePlan, Direction, Engine, KeyField,
+        MetricsAddress, OverloadMode, PinnedCores, PrintFormat, Queues, Role, RunOptions, SocketPath,
+        XdpMode, ZeroCopy,
     },
     config::{ConfigError, Origin, default_settings, effective_settings, read_command_line},
     flow::Spread,
@@ -52,9 +53,15 @@ fn every_key_takes_effect() {
     let (_directory, path) = file(
         r#"
         iface = ["eth1", "eth2"]
+        bridge = ["br0"]
         role = "host"
         force = true
+        direction = "both"
+        engine = "af_xdp"
         xdp-mode = "generic"
+        queues = 4
+        zero-copy = "off"
+        busy-poll = "50us"
         idle-timeout = "30s"
         active-timeout = "2m"
         active-jitter = 20
@@ -77,8 +84,11 @@ fn every_key_takes_effect() {
         memory = "2G"
         harvest-interval = "250ms"
         overload = "adaptive"
-        cores = "2,3"
+        harvesters = 2
+        cores = "harvesters=2-3,exporters=4"
+        cores-shared = true
         metrics = "[::1]:9991"
+        socket = "/tmp/probe.sock"
         log-level = "debug"
         log-format = "json"
         "#,
@@ -87,6 +97,11 @@ fn every_key_takes_effect() {
     assert_eq!(options.interface.iface, ["eth1", "eth2"]);
     assert_eq!(options.interface.role, Role::Host);
     assert!(options.interface.force);
+    assert_eq!(options.interface.bridge, ["br0"]);
+    assert_eq!(options.interface.direction, Direction::Both);
+    assert_eq!((options.interface.engine, options.interface.xdp_mode), (Engine::AfXdp, XdpMode::Generic));
+    assert_eq!((options.interface.queues, options.interface.zero_copy), (Queues::First(4), ZeroCopy::Off));
+    assert_eq!(options.interface.busy_poll, BusyPoll::For(Duration::from_micros(50)));
     assert_eq!(options.flow.idle_timeout, Duration::from_secs(30));
     assert_eq!(options.flow.active_timeout, Duration::from_secs(120));
     assert_eq!(options.flow.expiry().spread, Spread { jitter: 20, align: true });
@@ -105,7 +120,11 @@ fn every_key_takes_effect() {
     assert_eq!(options.resource.memory, Some(2 << 30));
     assert_eq!(options.resource.harvest_interval, Duration::from_millis(250));
     assert_eq!(options.resource.overload, OverloadMode::Adaptive);
-    assert_eq!(options.resource.cores, CorePlan::Pinned { harvester: 2, exporter: 3 });
+    assert_eq!(options.resource.harvesters, 2);
+    let cores = PinnedCores { harvesters: vec![2, 3], exporters: vec![4], workers: Vec::new() };
+    assert_eq!(options.resource.cores, CorePlan::Pinned(cores));
+    assert!(options.resource.cores_shared);
+    assert_eq!(options.resource.socket, SocketPath::At("/tmp/probe.sock".into()));
     assert_eq!(options.resource.metrics, MetricsAddress::Listen("[::1]:9991".parse().unwrap()));
     let settings = effective_settings(Some(&path)).unwrap();
     let from_elsewhere: Vec<_> = settings.iter().filter(|setting| setting.origin != Origin::File).collect();
@@ -195,6 +214,18 @@ fn refusals_name_file_line_key_value_and_what_is_allowed() {
         ("role = \"tap\"\nrole = \"host\"", "FILE:2: not valid TOML: duplicate key"),
         ("idle-timeout = 15s", "FILE:1: not valid TOML"),
         ("iface = [\"a\", \"a\"]", "a is given twice"),
+        ("bridge = [\"b\", \"b\"]", "bridge: b is given twice"),
+        ("engine = \"af-xdp\"", "engine = \"af-xdp\": allowed are auto, xdp, af_xdp, af_packet"),
+        ("queues = 0", "FILE:1: queues = 0: allowed are auto, how many (such as 4: queues 0 to 3"),
+        ("busy-poll = 50", "FILE:1: busy-poll = 50: allowed are off, or a duration from 1us to 100ms"),
+        ("harvesters = 3", "FILE:1: harvesters = 3: allowed are powers of two from 1 to 16"),
+        ("harvesters = 4\ncores = \"2,3\"", "CPUs are named for 1 harvesters, but harvesters = 4"),
+        ("cores = \"reader=1\"", "there is no kind of thread named 'reader'"),
+        ("engine = \"af_xdp\"\nxdp-mode = \"tc\"", "engine = af_xdp needs XDP"),
+        ("engine = \"af_packet\"\nzero-copy = \"required\"", "zero-copy = required needs AF_XDP"),
+        ("xdp-mode = \"generic\"\nzero-copy = \"required\"", "zero-copy = required needs native XDP"),
+        ("role = \"tap\"\ndirection = \"both\"", "a mirror port (role = tap) only receives"),
+        ("socket = \"/run/\"", "allowed are auto, none, or the path of a socket"),
     ] {
         let report = refusal(text);
         assert!(report.contains(said), "{text}: {report}");

@@ -6,12 +6,18 @@
 
 mod bytes;
 mod collect;
+mod control;
+mod cores;
 mod duration;
+mod engine;
 mod log;
+mod number_list;
 mod options;
 mod parsers;
+mod queues;
 mod replay;
 mod run;
+mod socket;
 mod values;
 
 use std::path::PathBuf;
@@ -20,14 +26,16 @@ use clap::{Args, Parser, Subcommand};
 
 pub use bytes::{format_bytes, parse_bytes};
 pub use collect::{CollectFormat, CollectOptions, FileFormat};
+pub use control::{IfaceAction, IfaceOptions, ShutdownOptions, SocketOptions, StatsOptions};
+pub use cores::{CorePlan, PinnedCores};
+pub use engine::{BusyPoll, Direction, Engine, XdpMode, ZeroCopy};
 pub use log::{LogFormat, LogLevel, LogOptions};
 pub use options::{ExportOptions, FlowOptions, OutputOptions};
+pub use queues::Queues;
 pub use replay::ReplayOptions;
 pub use run::{InterfaceOptions, ResourceOptions, RunOptions};
-pub use values::{
-    CollectorPolicy, CorePlan, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role,
-    XdpMode,
-};
+pub use socket::{DEFAULT_SOCKET, SocketPath};
+pub use values::{CollectorPolicy, KeyField, MetricsAddress, OverloadMode, PrintFormat, RecordFormat, Role};
 
 /// The whole command line.
 #[derive(Parser, Clone, Debug)]
@@ -41,7 +49,8 @@ pub use values::{
     after_help = "Examples:\n  \
         probe run --iface eth1 --collector 192.0.2.10:2055\n  \
         probe replay trace.pcap.gz --print json\n  \
-        probe collect --listen udp://127.0.0.1:2055\n\n\
+        probe collect --listen udp://127.0.0.1:2055\n  \
+        probe stats\n\n\
         Exit status: 0 fine, 1 failed while running, 2 wrong usage or configuration, 3 the host cannot do it.",
     max_term_width = 110,
     subcommand_required = true,
@@ -62,6 +71,12 @@ pub enum Command {
     Replay(Box<ReplayOptions>),
     /// Receive flow datagrams and show the records in them: a small collector
     Collect(CollectOptions),
+    /// Show where every packet went: the ledger of a running probe
+    Stats(StatsOptions),
+    /// Show or change the interfaces of a running probe
+    Iface(IfaceOptions),
+    /// Have a running probe export what is left and end
+    Shutdown(ShutdownOptions),
     /// Check a configuration file, or show the settings in effect
     Config {
         /// What to do with the configuration.

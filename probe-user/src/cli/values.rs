@@ -43,18 +43,6 @@ impl From<CollectorPolicy> for export::CollectorPolicy {
     }
 }
 
-/// How the kernel program is attached.
-#[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(rename_all = "kebab-case")]
-pub enum XdpMode {
-    /// Native if the driver can, else generic with a warning
-    Auto,
-    /// In the driver: fast
-    Native,
-    /// In the kernel's general receive path: works everywhere, several times slower
-    Generic,
-}
-
 /// What is done when more comes than can be taken.
 #[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
@@ -123,44 +111,6 @@ impl PrintFormat {
             Self::Auto | Self::None => None,
             Self::Text => Some(RecordFormat::Text),
             Self::Json => Some(RecordFormat::Json),
-        }
-    }
-}
-
-/// Which CPUs the probe's own threads run on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CorePlan {
-    /// Chosen at the start.
-    Auto,
-    /// As told.
-    Pinned {
-        /// CPU of the harvester.
-        harvester: usize,
-        /// CPU of the exporter.
-        exporter: usize,
-    },
-}
-
-impl FromStr for CorePlan {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let cpu = |number: &str| number.parse::<u16>().ok().map(usize::from);
-        match text.split_once(',').map(|(harvester, exporter)| (cpu(harvester), cpu(exporter))) {
-            Some((Some(harvester), Some(exporter))) => Ok(Self::Pinned { harvester, exporter }),
-            _ => Err("allowed are auto, or two CPU numbers: harvester,exporter, such as 2,3".into()),
-        }
-    }
-}
-
-impl fmt::Display for CorePlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Pinned { harvester, exporter } => write!(f, "{harvester},{exporter}"),
         }
     }
 }

@@ -5,9 +5,12 @@ pub mod collect;
 pub mod completions;
 mod conclude;
 pub mod config;
+pub mod iface;
 pub mod man;
 pub mod replay;
 pub mod run;
+pub mod shutdown;
+pub mod stats;
 
 use std::io::{self, Write};
 
@@ -22,6 +25,9 @@ pub fn dispatch(command: Command) -> Result<(), ConfigError> {
         Command::Run(options) => Ok(run::run(*options)?),
         Command::Replay(options) => Ok(replay::replay(&options)?),
         Command::Collect(options) => Ok(collect::collect(&options)?),
+        Command::Stats(options) => Ok(stats::stats(&options)?),
+        Command::Iface(options) => Ok(iface::iface(&options)?),
+        Command::Shutdown(options) => Ok(shutdown::shutdown(&options)?),
         Command::Config { action } => config::config(&action),
         Command::Completions { shell } => Ok(completions::completions(shell)?),
         Command::Man { directory } => Ok(man::man(&directory)?),

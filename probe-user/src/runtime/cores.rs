@@ -17,11 +17,12 @@ pub(super) struct Cores {
 
 impl Cores {
     /// Follows the plan; `auto` takes the last two CPUs that the process may use, which NICs use last.
-    pub(super) fn choose(plan: CorePlan) -> Self {
+    pub(super) fn choose(plan: &CorePlan) -> Self {
         match plan {
-            CorePlan::Pinned { harvester, exporter } => {
-                Self { harvester: Some(harvester), exporter: Some(exporter) }
-            }
+            CorePlan::Pinned(cores) => Self {
+                harvester: cores.harvesters.first().copied().map(usize::from),
+                exporter: cores.exporters.first().copied().map(usize::from),
+            },
             CorePlan::Auto => Self::auto(&allowed()),
         }
     }

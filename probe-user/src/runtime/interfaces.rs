@@ -76,6 +76,9 @@ impl Interfaces {
             cli::XdpMode::Auto => XdpMode::Auto,
             cli::XdpMode::Native => XdpMode::Native,
             cli::XdpMode::Generic => XdpMode::Generic,
+            cli::XdpMode::Tc => {
+                return Err(ProbeError::usage("--xdp-mode tc cannot be had yet").hint("leave it at auto"));
+            }
         };
         let monitor = LinkMonitor::new(&links).map_err(netlink_failed)?;
         Ok(Self { metered, mode, monitor, status: SharedStatus::default() })

@@ -214,7 +214,7 @@ impl Probe {
             started,
             configured: Arc::clone(&configured),
         };
-        let cores = Cores::choose(options.resource.cores);
+        let cores = Cores::choose(&options.resource.cores);
         info!("{}", cores.describe());
         let exporter = ExporterThread::start(exporter, cores.exporter)?;
         let harvester = HarvesterThread::start(harvester, cores.harvester)?;
