@@ -13,6 +13,7 @@ mod reload;
 mod signals;
 mod threads;
 mod told;
+mod topology;
 mod watch;
 
 pub use clock::now;

@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    path::Path,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::{
     clock,
-    cores::Cores,
+    cores::{self, Cores, Threads},
     interfaces::{Consequence, Interfaces},
     observe::{Observer, nic_drops},
     overload::{self, OverloadLog},
@@ -28,6 +29,7 @@ use super::{
     signals::Signals,
     threads::{ExportCommand, ExporterThread, HarvesterThread},
     told::{self, SharedFlowOptions},
+    topology::Topology,
     watch::Watch,
 };
 use crate::{
@@ -214,10 +216,16 @@ impl Probe {
             started,
             configured: Arc::clone(&configured),
         };
-        let cores = Cores::choose(&options.resource.cores);
+        let cores = Cores::choose(
+            &options.resource.cores,
+            options.resource.cores_shared,
+            Threads { harvesters: 1, exporters: 1, workers: 0 },
+            &Topology::read(Path::new("/"), cores::allowed(), &options.interface.iface),
+        )?;
         info!("{}", cores.describe());
-        let exporter = ExporterThread::start(exporter, cores.exporter)?;
-        let harvester = HarvesterThread::start(harvester, cores.harvester)?;
+        cores.warnings.iter().for_each(|warning| warn!("{warning}"));
+        let exporter = ExporterThread::start(exporter, cores.exporters.first().copied().flatten())?;
+        let harvester = HarvesterThread::start(harvester, cores.harvesters.first().copied().flatten())?;
         let watch = Watch::new([harvester.heartbeat(), exporter.heartbeat()]);
         let ready = Arc::new(AtomicBool::new(false));
         let http = serve(options.resource.metrics, &observer, &watch, &ready)?;
