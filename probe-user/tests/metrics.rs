@@ -21,7 +21,6 @@ use probe_user::{
         http::{HttpServer, Reply, Routes, RunningServer},
         metrics::{
             AfXdpSocket, Collector, Cpu, Fragments, Harvester, HistogramCounters, Interface, PacketSocket,
-            PacketsOctets,
         },
         process::ProcessStatus,
     },

@@ -20,7 +20,7 @@ use crate::{
     error::ProbeError,
     flow::Timestamp,
     kernel::KernelError,
-    net::{self, Link, LinkChange, LinkMonitor},
+    net::{self, LinkChange, LinkMonitor},
 };
 
 /// Observation domains there are: one for each interface that was named, and for each bridge.

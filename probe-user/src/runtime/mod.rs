@@ -22,6 +22,7 @@ mod signals;
 mod start;
 mod threads;
 mod told;
+mod topology;
 mod watch;
 mod workers;
 

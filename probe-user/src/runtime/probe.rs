@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     cli::RunOptions,
+    control::{Action, RunningControl},
     error::ProbeError,
     flow::Timestamp,
     harvest::Command,
@@ -66,6 +67,7 @@ pub struct Probe {
     pub(super) complaint: Throttle,
     pub(super) clock_learned: Timestamp,
     pub(super) _http: Option<RunningServer>,
+    pub(super) control: Option<RunningControl>,
 }
 
 impl Probe {
@@ -80,6 +82,10 @@ impl Probe {
             if signals.take_reload() {
                 self.reload();
             }
+            if self.answer() {
+                info!("asked to end on the control socket");
+                break;
+            }
             outcome = self.look();
             if self.prints_only && self.exporter.print_closed() {
                 info!("whoever read the printed flows has gone; stopping");
@@ -93,6 +99,32 @@ impl Probe {
         notify(&[NotifyState::Stopping]);
         let ledger = self.stop();
         outcome.and(ledger)
+    }
+
+    /// Does what was asked on the control socket; whether that was to end.
+    fn answer(&mut self) -> bool {
+        while let Some(request) = self.control.as_ref().and_then(RunningControl::next_request) {
+            match request.action().clone() {
+                Action::AddInterface(name) => {
+                    let added = self.interfaces.add(&name, &mut self.engines);
+                    request.answer(added.map(|(info, consequences)| self.carry_out_all(consequences, info)));
+                }
+                Action::RemoveInterface(name) => {
+                    let removed = self.interfaces.remove(&name, &mut self.engines, &self.settle);
+                    request.answer(removed.map(|consequences| self.carry_out_all(consequences, ())));
+                }
+                Action::Shutdown => {
+                    request.answer(Ok(()));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn carry_out_all<T>(&self, consequences: Vec<Consequence>, answer: T) -> T {
+        consequences.into_iter().for_each(|consequence| self.carry_out(consequence));
+        answer
     }
 
     /// Whether no thread has ended by itself.
@@ -136,7 +168,10 @@ impl Probe {
         match consequence {
             Consequence::Flush(index) => self.command_harvesters(Command::FlushInterface(index)),
             Consequence::Moved(from, to) => self.exporter.command(ExportCommand::Moved(from, to)),
-            Consequence::Added(..) | Consequence::Removed(_) => {}
+            Consequence::Added(index, domain) => {
+                self.exporter.command(ExportCommand::Added(index, domain));
+            }
+            Consequence::Removed(index) => self.exporter.command(ExportCommand::Removed(index)),
         }
     }
 
@@ -178,6 +213,9 @@ impl Probe {
     /// Detaches, exports what there is, and ends all threads.
     fn stop(mut self) -> Result<Ledger, ProbeError> {
         info!("stopping: exporting what is left");
+        if let Some(control) = &mut self.control {
+            control.refuse_requests();
+        }
         self.ready.store(false, Ordering::Relaxed);
         let now = clock::now().now;
         self.interfaces.detach(&mut self.engines, &self.settle);

@@ -2,8 +2,9 @@
 //! Builds all parts of a probe, inert, and starts sinks before sources.
 
 use std::{
+    path::Path,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{
     Probe, clock,
-    cores::Cores,
+    cores::{self, Cores, Threads},
     engines::Engines,
     http,
     interfaces::Interfaces,
@@ -26,11 +27,13 @@ use super::{
     settle::Settle,
     threads::{ExporterThread, HarvesterThread, SwapperThread},
     told::{self, SharedFlowOptions},
+    topology::Topology,
     watch::Watch,
     workers::{IdleWorkers, WorkerOptions},
 };
 use crate::{
     cli::{Engine, RunOptions},
+    control::{self, ControlServer, Desk, RunningControl},
     error::ProbeError,
     export::{Exporter, ExporterOptions},
     flow::{ExpiryOptions, FlowRecord, FlowTable, Moment, SamplingNow, TableOptions},
@@ -124,18 +127,25 @@ impl Probe {
             started,
             configured: Arc::clone(&configured),
         };
-        let cores = Cores::choose(&options.resource.cores);
+        let cores = Cores::choose(
+            &options.resource.cores,
+            options.resource.cores_shared,
+            Threads { harvesters: harvesters.len(), exporters: 1, workers: workers.tidings().counts().all() },
+            &Topology::read(Path::new("/"), cores::allowed(), &interfaces.names()),
+        )?;
         info!("{}", cores.describe());
-        let exporter = ExporterThread::start(exporter, cores.exporter)?;
-        let harvesters = start_harvesters(harvesters, cores.harvester)?;
+        cores.warnings.iter().for_each(|warning| warn!("{warning}"));
+        let exporter = ExporterThread::start(exporter, cores.exporters.first().copied().flatten())?;
+        let harvesters = start_harvesters(harvesters, &cores.harvesters)?;
         let swapper = SwapperThread::start(swapper)?;
-        let workers = workers.start(&[])?;
+        let workers = workers.start(&cores.workers)?;
         let mut heartbeats = vec![exporter.heartbeat(), swapper.heartbeat()];
         heartbeats.extend(harvesters.iter().map(HarvesterThread::heartbeat));
         heartbeats.extend(workers.heartbeats());
         let watch = Watch::new(heartbeats);
         let ready = Arc::new(AtomicBool::new(false));
         let http = http::serve(options.resource.metrics, &observer, &watch, &ready)?;
+        let control = control(&options, &observer, &interfaces)?;
         let engines = Engines::new(options.interface.clone(), program, workers, own_exports);
         let mut probe = Self {
             options,
@@ -156,12 +166,30 @@ impl Probe {
             complaint: Throttle::new(Duration::from_secs(60)),
             clock_learned: started.now,
             _http: http,
+            control,
         };
         probe.tell_own_exports()?;
         probe.interfaces.attach(&mut probe.engines)?;
         probe.ready.store(true, Ordering::Relaxed);
         Ok(probe)
     }
+}
+
+/// Serves the control socket, where there is to be one.
+fn control(
+    options: &RunOptions,
+    observer: &Observer,
+    interfaces: &Interfaces,
+) -> Result<Option<RunningControl>, ProbeError> {
+    let Some(server) = ControlServer::open(&options.resource.socket)? else { return Ok(None) };
+    let (asker, requests) = control::requests();
+    let (observer, status) = (observer.clone(), interfaces.status());
+    let list = move || {
+        let status = status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.iter().map(|status| status.info.clone()).collect()
+    };
+    let desk = Desk::new(move || observer.ledger(), list, asker);
+    server.start(Arc::new(desk), requests, Arc::new(|| clock::now().now)).map(Some)
 }
 
 /// Loads the kernel's programs, unless packet sockets are asked for, or must do.
@@ -234,13 +262,15 @@ fn harvesters(
     Ok((harvesters, consumers))
 }
 
-/// One thread for each; only the first is on the CPU given.
+/// A thread for each, on its CPU if there is one for it.
 fn start_harvesters(
     harvesters: Vec<Harvester>,
-    cpu: Option<usize>,
+    cpus: &[Option<usize>],
 ) -> Result<Vec<HarvesterThread>, ProbeError> {
     let alone = harvesters.len() == 1;
     let name = |number| if alone { "harvester".to_owned() } else { format!("harvester-{number}") };
-    let start = |(number, harvester)| HarvesterThread::start(name(number), harvester, cpu);
+    let start = |(number, harvester)| {
+        HarvesterThread::start(name(number), harvester, cpus.get(number).copied().flatten())
+    };
     harvesters.into_iter().enumerate().map(start).collect()
 }

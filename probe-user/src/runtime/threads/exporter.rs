@@ -27,6 +27,10 @@ const REST: Duration = Duration::from_millis(1);
 pub(in super::super) enum ExportCommand {
     /// The interface with the first index now has the second: the same domain goes on.
     Moved(u32, u32),
+    /// The interface belongs to the domain of this number from now on.
+    Added(u32, u8),
+    /// The interface is not metered any more.
+    Removed(u32),
     /// Tell all collectors again what templates and options tell.
     Refresh,
 }
@@ -104,6 +108,8 @@ fn export(mut exporter: Exporter, commands: &Receiver<ExportCommand>, shared: &S
         while let Ok(command) = commands.try_recv() {
             match command {
                 ExportCommand::Moved(from, to) => exporter.moved(from, to),
+                ExportCommand::Added(index, domain) => exporter.add_interface(index, domain),
+                ExportCommand::Removed(index) => exporter.remove_interface(index),
                 ExportCommand::Refresh => exporter.refresh(),
             }
         }
