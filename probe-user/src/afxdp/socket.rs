@@ -81,7 +81,8 @@ impl Socket {
             .build();
         let interface: Interface = options.interface.parse().map_err(io::Error::other)?;
         // SAFETY: the call is only unsafe for memory shared by sockets that load a program; this memory is new, and
-        // loading is inhibited.
+        // loading is inhibited. (libxdp 1.6 copies 15 octets of the name however short it is, `xsk_create_ctx`, and
+        // does nothing with them here; the heap's smallest piece has 16 and more.)
         let made = unsafe { XskSocket::new(config, &umem, &interface, options.queue) };
         let (sending, receive, rings) = made.map_err(|error| os_error(&error))?;
         let (fill, completion) = rings.ok_or_else(|| io::Error::other("libxdp gave no fill ring"))?;

@@ -40,7 +40,8 @@ pub struct AfXdpSource {
 }
 
 impl AfXdpSource {
-    /// Opens and binds a socket. The thread must be in the interface's network namespace, now and never again.
+    /// Opens and binds a socket. The thread must be in the interface's network namespace; later calls may come from
+    /// any thread.
     ///
     /// # Errors
     /// When the interface or the queue is not there, is taken, or the kernel refuses; with what to do.

@@ -49,6 +49,9 @@ fn refusals_say_what_to_do() {
     let link = Link::new("xsk", 1).unwrap();
     let test = || {
         let (metered, source) = Metered::with_socket(&link, |options| options.zero_copy = ZeroCopy::Auto);
+        let binding = source.binding();
+        assert_eq!(binding.huge_pages, binding.why_not_huge_pages.is_none());
+        println!("{binding:?}");
         // No driver at hand has it; that it is used where there is one could not be tried.
         assert_eq!(source.status().mode, "copy");
         assert_eq!(source.binding().why_not_zero_copy.as_deref(), Some("its driver has no zero-copy"));
@@ -126,4 +129,22 @@ fn what_came_before_the_interface_went_is_handed_over_then_the_source_fails() {
         assert_eq!(kept.frames, sent);
     };
     link.metered.namespace.enter(test).unwrap();
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn an_interface_keeps_its_queues_while_they_have_sockets() {
+    require_root();
+    let link = Link::new("xsk", 2).unwrap();
+    let end = &link.metered;
+    let fewer = || end.namespace.run("ethtool", &["-L", &end.name, "rx", "1"]);
+    let test = || {
+        // Nothing is attached: a cable with a program refuses for reasons of its own.
+        let mut metered = Metered::load(&link, 2);
+        let source = metered.open(1, |_| {});
+        assert!(fewer().is_err());
+        drop(source);
+        assert!(wait_until(SOON, || fewer().is_ok()));
+    };
+    end.namespace.enter(test).unwrap();
 }
