@@ -15,6 +15,9 @@ BUILD_PACKAGES=(ca-certificates gcc g++ libc6-dev make pkg-config iproute2)
 # rustc 1.96 with the sources of `core`, which rustup's stable toolchain does not carry.
 CORE_PACKAGES=(rustc-web cargo-web rust-web-src)
 LINKER_PACKAGES=("llvm-$LLVM-dev" zlib1g-dev libzstd-dev)
+# libxdp, which xsk-rs builds and wraps: its own small BPF programs (clang, m4), its bindings (libclang), and the
+# headers that its libbpf is compiled with. The built probe needs none of them.
+LIBXDP_PACKAGES=(clang libclang-dev m4 binutils libelf-dev zlib1g-dev linux-libc-dev)
 # Tools that the tests call, and the probes and collectors that they compare with.
 TEST_PACKAGES=(ethtool bpftool iputils-ping util-linux systemd softflowd pmacct nfdump tshark tcpreplay
     prometheus libfixbuf-tools fprobe openssl python3-venv openjdk-17-jre-headless
@@ -93,16 +96,30 @@ has_bpf_linker() {
     [[ $(bpf-linker --version 2>/dev/null) == "bpf-linker $BPF_LINKER" ]]
 }
 
+has_header() {
+    echo "#include <$1>" | cc -E -o /dev/null - 2>/dev/null
+}
+
+# Where clang-sys, which bindgen uses, looks first.
+has_libclang() {
+    [[ -n ${LIBCLANG_PATH:-} ]] || compgen -G "$(clang -print-resource-dir 2>/dev/null)/../../libclang*.so*" >/dev/null ||
+        ldconfig -p 2>/dev/null | grep -q 'libclang.*\.so'
+}
+
 has_component() {
     cargo "$1" --version >/dev/null 2>&1
 }
 
 # No package can be looked up here: names what has to be there, and where it is missing.
 other_distribution() {
-    local missing=() tool
-    for tool in cc c++ make ip; do
+    local missing=() tool header
+    for tool in cc c++ make pkg-config ip clang m4 ld objcopy; do
         command -v "$tool" >/dev/null || missing+=("the command $tool")
     done
+    for header in libelf.h zlib.h; do
+        has_header "$header" || missing+=("the header $header, of libelf's and zlib's development files")
+    done
+    has_libclang || missing+=("the library libclang (its development files, or LIBCLANG_PATH), for bindgen")
     has_core_sources || missing+=("the sources of core: rustup component add rust-src (for a Rust of LLVM $LLVM or older)")
     has_bpf_linker || missing+=("the development files of LLVM $LLVM, then: $(linker_command)")
     if [[ $for_tests == yes ]]; then
@@ -169,7 +186,7 @@ run_quietly() {
 }
 
 install_packages() {
-    local wanted=("${BUILD_PACKAGES[@]}") missing=() package
+    local wanted=("${BUILD_PACKAGES[@]}" "${LIBXDP_PACKAGES[@]}") missing=() package
     has_core_sources || wanted+=("${CORE_PACKAGES[@]}")
     has_bpf_linker || wanted+=("${LINKER_PACKAGES[@]}")
     [[ $for_tests == no ]] || wanted+=("${TEST_PACKAGES[@]}")

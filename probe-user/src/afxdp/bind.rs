@@ -13,6 +13,9 @@ use crate::meter::SourceError;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 const BUSY_TRIES: u32 = 40;
 
+/// Memory on huge pages comes in multiples of this.
+const HUGE_PAGE: u64 = 2 << 20;
+
 /// How a socket is bound.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Binding {
@@ -80,7 +83,7 @@ fn try_all(options: &AfXdpOptions, persist: bool) -> io::Result<(Socket, Binding
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !persist => return Err(error),
                 Err(error) => {
                     if zero_copy {
-                        why_not_zero_copy = Some(refusal(&error));
+                        why_not_zero_copy = Some(refusal(&error, multi_buffer));
                     }
                     refused = error;
                 }
@@ -111,20 +114,19 @@ fn flags(zero_copy: bool, multi_buffer: bool) -> BindFlags {
 
 /// On huge pages if asked for and there are any, else on small ones, with why.
 fn open(options: &AfXdpOptions, flags: BindFlags) -> io::Result<(Socket, Option<String>)> {
-    let why_not = if options.huge_pages {
-        match Socket::open(options, flags, true) {
-            Ok(socket) => return Ok((socket, None)),
-            // No memory is what mmap says when no huge page is free; the rest small pages would not change.
-            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
-                Some("the host has not enough of them free (/proc/sys/vm/nr_hugepages)".to_owned())
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none() => {
-                Some(error.to_string())
-            }
-            Err(error) => return Err(error),
-        }
-    } else {
+    let why_not = if !options.huge_pages {
         None
+    } else if !options.umem_octets().is_multiple_of(HUGE_PAGE) {
+        // mmap would round up, and the munmap of xsk-rs, with the length as it was, would fail.
+        Some("its size is no multiple of 2 MiB".to_owned())
+    } else {
+        match Socket::open(options, flags, true) {
+            // What mmap says when too few huge pages are free. Were it another want of memory, small pages fail too.
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                Some("the host has too few of them free (/proc/sys/vm/nr_hugepages)".to_owned())
+            }
+            other => return other.map(|socket| (socket, None)),
+        }
     };
     Ok((Socket::open(options, flags, false)?, why_not))
 }
@@ -152,8 +154,11 @@ fn failed(options: &AfXdpOptions, error: io::Error) -> SourceError {
 }
 
 /// Why zero-copy is not possible, in the words of who has to live with it.
-fn refusal(error: &io::Error) -> String {
+fn refusal(error: &io::Error, multi_buffer: bool) -> String {
     match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) if multi_buffer => {
+            "its driver has no zero-copy, or none for packets of several frames".to_owned()
+        }
         Some(libc::EOPNOTSUPP) => "its driver has no zero-copy".to_owned(),
         Some(libc::EINVAL) => "its driver refused these rings or this size of frames".to_owned(),
         _ => error.to_string(),

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd},
     time::Duration,
 };
 
@@ -40,7 +40,8 @@ pub struct AfXdpSource {
 }
 
 impl AfXdpSource {
-    /// Opens and binds a socket. The thread must be in the interface's network namespace, now and never again.
+    /// Opens and binds a socket. The thread must be in the interface's network namespace; later calls may come from
+    /// any thread.
     ///
     /// # Errors
     /// When the interface or the queue is not there, is taken, or the kernel refuses; with what to do.
@@ -102,8 +103,7 @@ impl AfXdpSource {
     fn nudge(&self) {
         // What it answers is no news: that there was nothing to do (EAGAIN), that the link is down and may come up
         // again (ENETDOWN), that no program is attached yet. Whether the interface is gone, `look` finds out.
-        let _answer =
-            recv(std::os::fd::AsRawFd::as_raw_fd(&self.socket.fd()), &mut [], MsgFlags::MSG_DONTWAIT);
+        let _answer = recv(self.socket.fd().as_raw_fd(), &mut [], MsgFlags::MSG_DONTWAIT);
     }
 
     /// Whether the interface is gone. The kernel says so once, as the socket's error (`xsk_notifier`).
@@ -111,12 +111,6 @@ impl AfXdpSource {
         let error = getsockopt(&self.socket.fd(), SocketError).unwrap_or(0);
         self.gone |= error != 0;
         self.gone
-    }
-}
-
-impl AsFd for AfXdpSource {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd()
     }
 }
 
@@ -180,7 +174,12 @@ impl FrameSource for AfXdpSource {
         }
     }
 
+    /// With busy polling it does not sleep, but has the driver look for packets, for as long as the options say.
     fn rest(&mut self, limit: Duration) {
+        if self.options.busy_poll.is_some() {
+            self.nudge();
+            return;
+        }
         let mut descriptors = [PollFd::new(self.socket.fd(), PollFlags::POLLIN)];
         // A signal ends it early, and so may a worker's next round begin early.
         let _ready = ppoll(&mut descriptors, Some(TimeSpec::from_duration(limit)), None);
