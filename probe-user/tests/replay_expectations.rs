@@ -209,7 +209,7 @@ const ARKIME_OTHERWISE: [(&str, &str); 20] = [
     ("pim", "one session for both directions"),
     ("pppoe", "inside of PPPoE"),
     ("single-packets", "takes a SYN-ACK for the way back of a connection not seen"),
-    ("socks5-http-302-frag", "joins fragments"),
+    ("socks5-http-302-frag", "counts a datagram, not its fragments"),
     ("tcpdump-geneve", "inside of a tunnel"),
     ("vxlan", "inside of a tunnel"),
     ("wireshark-dhcp", "puts a broadcast and its answer into one session"),

@@ -2,7 +2,7 @@
 //! Where the IP packet begins, by link type (draft-ietf-opsawg-pcaplinktype).
 
 use probe_common::Outcome;
-use probe_common::parse::{PacketBytes, ParsedPacket, SliceBytes, parse, parse_ether_type, parse_ip};
+use probe_common::parse::{PacketBytes, ParsedPacket, parse, parse_ether_type, parse_ip};
 
 /// Link type of an interface in a capture file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -34,12 +34,12 @@ impl LinkType {
     /// memory cost as much as parsing.
     #[inline(always)]
     #[must_use]
-    pub fn parse(self, bytes: &SliceBytes<'_>) -> Option<Result<ParsedPacket, Outcome>> {
+    pub fn parse(self, bytes: &impl PacketBytes) -> Option<Result<ParsedPacket, Outcome>> {
         if self == Self::ETHERNET { Some(parse(bytes)) } else { self.parse_other(bytes) }
     }
 
     #[inline(never)]
-    fn parse_other(self, bytes: &SliceBytes<'_>) -> Option<Result<ParsedPacket, Outcome>> {
+    fn parse_other(self, bytes: &impl PacketBytes) -> Option<Result<ParsedPacket, Outcome>> {
         Some(match self {
             // 12 and 14 are what DLT_RAW is on BSD systems; files with these numbers exist.
             Self::RAW | Self(12 | 14) => parse_ip(bytes, 0),
@@ -58,13 +58,13 @@ const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 
 /// A link header of `length` octets with an Ethernet type at `place`.
-fn parse_with_type(bytes: &SliceBytes<'_>, place: usize, length: usize) -> Result<ParsedPacket, Outcome> {
+fn parse_with_type(bytes: &impl PacketBytes, place: usize, length: usize) -> Result<ParsedPacket, Outcome> {
     let ether_type: &[u8; 2] = bytes.header(place).ok_or(Outcome::Truncated)?;
     parse_ether_type(bytes, u16::from_be_bytes(*ether_type), length)
 }
 
 /// The number of the address family IPv6 is 10, 24, 28 or 30, as the system chose; IPv4 is 2 everywhere.
-fn parse_loopback(bytes: &SliceBytes<'_>) -> Result<ParsedPacket, Outcome> {
+fn parse_loopback(bytes: &impl PacketBytes) -> Result<ParsedPacket, Outcome> {
     let family: &[u8; 4] = bytes.header(0).ok_or(Outcome::Truncated)?;
     match u32::from_le_bytes(*family).min(u32::from_be_bytes(*family)) {
         2 => parse_ether_type(bytes, IPV4, 4),
@@ -74,7 +74,7 @@ fn parse_loopback(bytes: &SliceBytes<'_>) -> Result<ParsedPacket, Outcome> {
 }
 
 /// RFC 1661 section 2; address and control (RFC 1662 section 3.1) may be there or not.
-fn parse_ppp(bytes: &SliceBytes<'_>) -> Result<ParsedPacket, Outcome> {
+fn parse_ppp(bytes: &impl PacketBytes) -> Result<ParsedPacket, Outcome> {
     let first: &[u8; 2] = bytes.header(0).ok_or(Outcome::Truncated)?;
     let place = if *first == [0xff, 0x03] { 2 } else { 0 };
     let protocol: &[u8; 2] = bytes.header(place).ok_or(Outcome::Truncated)?;

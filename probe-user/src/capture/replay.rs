@@ -8,16 +8,21 @@
 //!
 //! Sampling goes by the rules of the kernel program, over all packets of all files as if one CPU received them.
 //!
+//! Later fragments wait for the ports of their first, by packet time too, and over the end of a file: what was captured
+//! may go on in the next. A packet that waits, for its first or for the flows before a leap to be over, is received when
+//! it is known what becomes of it, so that the ledger balances at any time.
+//!
 //! A file knows no interface index of this host: the ingress interface of its flows is 0. A replay can
 //! wait, so nothing is ever lost: when the queue is full, a step says so and does nothing else.
 
 use std::time::Duration;
 
-use probe_common::parse::SliceBytes;
+use probe_common::parse::{DeepBytes, SliceBytes};
 use probe_common::{Detail, NOTES, OUTCOMES, Outcome, PacketSampling, Sampler};
 
 use super::{CaptureError, CaptureReader};
 use crate::flow::{EndReason, FlowTable, Flush, Moment, Observation, Timestamp, Totals, WallOffset};
+use crate::fragment::{Joiner, JoinerCounts, JoinerOptions, Piece};
 use crate::harvest::Outlet;
 
 /// Packets parsed before they are merged; as many as the flow table keeps in flight.
@@ -32,7 +37,7 @@ const EXPIRY_STEP: Duration = Duration::from_millis(300);
 /// What became of the packets of the files.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct ReplayCounts {
-    /// Packets read.
+    /// Packets read, but those that wait.
     pub received_packets: u64,
     /// Octets that they had on the wire, as the file claims.
     pub received_octets: u64,
@@ -61,6 +66,13 @@ pub enum Step {
     Fault(CaptureError),
 }
 
+/// When a packet was captured, and octets that it had on the wire.
+#[derive(Clone, Copy)]
+struct Read {
+    at: Timestamp,
+    wire_octets: u64,
+}
+
 /// See the module.
 pub struct Replay {
     table: FlowTable,
@@ -71,7 +83,10 @@ pub struct Replay {
     said_unsupported: bool,
     clock: Timestamp,
     /// The first packet after a leap in time.
-    held: Option<Observation>,
+    beyond: Option<Piece<Read>>,
+    joiner: Joiner<Read>,
+    /// Out of the joiner.
+    pieces: Vec<Piece<Read>>,
     batch: Vec<Observation>,
     /// How far the flush at the end is.
     flush: Flush,
@@ -82,6 +97,7 @@ impl Replay {
     /// A replay of every packet into an empty table; records go to `outlet`.
     #[must_use]
     pub fn new(table: FlowTable, outlet: Outlet) -> Self {
+        let fragments = JoinerOptions { key_mask: table.key_mask(), ..JoinerOptions::new(table.seed()) };
         Self {
             table,
             outlet,
@@ -89,7 +105,9 @@ impl Replay {
             file: None,
             said_unsupported: false,
             clock: Timestamp::default(),
-            held: None,
+            beyond: None,
+            joiner: Joiner::new(fragments),
+            pieces: Vec::new(),
             batch: Vec::with_capacity(BATCH),
             flush: Flush::all(EndReason::Forced),
             counts: ReplayCounts::default(),
@@ -136,11 +154,10 @@ impl Replay {
     #[must_use]
     pub fn live(&self) -> Totals {
         let (table, waiting) = (self.table.live(), self.outlet.waiting());
-        let held = self.held.map_or(0, |held| held.octets);
         Totals {
             flows: table.flows + waiting.flows,
-            packets: table.packets + waiting.packets + u64::from(self.held.is_some()),
-            octets: table.octets + waiting.octets + held,
+            packets: table.packets + waiting.packets,
+            octets: table.octets + waiting.octets,
         }
     }
 
@@ -148,6 +165,12 @@ impl Replay {
     #[must_use]
     pub fn counts(&self) -> ReplayCounts {
         self.counts
+    }
+
+    /// What became of later fragments.
+    #[must_use]
+    pub fn fragments(&self) -> JoinerCounts {
+        self.joiner.counts()
     }
 
     /// The flow table, for its counts.
@@ -175,7 +198,7 @@ impl Replay {
 
     fn advance(&mut self) -> Step {
         for _ in 0..BATCHES {
-            if self.held.is_some() && !self.leap() {
+            if self.beyond.is_some() && !self.leap() {
                 break;
             }
             let read = self.read_batch();
@@ -184,7 +207,7 @@ impl Replay {
                 Ok(true) => {}
                 Ok(false) => {
                     self.file = None;
-                    return if self.held.is_some() { Step::Busy } else { Step::Ended };
+                    return if self.beyond.is_some() { Step::Busy } else { Step::Ended };
                 }
                 Err(error) => {
                     self.file = None;
@@ -204,6 +227,7 @@ impl Replay {
         if !self.leap() {
             return Step::Busy;
         }
+        self.joiner.release(&mut self.pieces);
         self.merge();
         let moment = self.moment();
         if self.table.flush(&mut self.flush, moment, EXPIRE, self.outlet.pending()) {
@@ -219,27 +243,33 @@ impl Replay {
 
     /// Fills a batch; `false` at the end of the file.
     fn read_batch(&mut self) -> Result<bool, CaptureError> {
-        let Some(file) = &mut self.file else { return Ok(false) };
+        let Some(mut file) = self.file.take() else { return Ok(false) };
+        let read = self.read_from(&mut file);
+        self.file = Some(file);
+        read
+    }
+
+    fn read_from(&mut self, file: &mut CaptureReader) -> Result<bool, CaptureError> {
         let idle = self.table.options().idle;
-        let details = self.table.keeps_details();
-        let counts = &mut self.counts;
         for _ in 0..BATCH {
             let Some(packet) = file.next_packet()? else { return Ok(false) };
-            counts.received_packets += 1;
-            counts.received_octets += (packet.wire_length as usize).max(packet.data.len()) as u64;
+            let wire_octets = (packet.wire_length as usize).max(packet.data.len()) as u64;
             if !self.sampler.selects_packet() {
-                counts.outcomes[Outcome::SampledOut as usize] += 1;
+                self.receive(wire_octets);
+                self.counts.outcomes[Outcome::SampledOut as usize] += 1;
                 continue;
             }
-            let bytes = SliceBytes::cut(packet.data, packet.wire_length as usize);
+            let bytes = DeepBytes(SliceBytes::cut(packet.data, packet.wire_length as usize));
             let parsed = match packet.link_type.parse(&bytes) {
                 Some(Ok(parsed)) => parsed,
                 Some(Err(outcome)) => {
-                    counts.outcomes[outcome as usize] += 1;
+                    self.receive(wire_octets);
+                    self.counts.outcomes[outcome as usize] += 1;
                     continue;
                 }
                 None => {
-                    counts.unsupported_link_type += 1;
+                    self.receive(wire_octets);
+                    self.counts.unsupported_link_type += 1;
                     if !std::mem::replace(&mut self.said_unsupported, true) {
                         let number = packet.link_type.0;
                         tracing::warn!(
@@ -252,36 +282,74 @@ impl Replay {
                     continue;
                 }
             };
-            if self.sampler.samples_flows()
-                && !self.sampler.selects_flow(self.table.sampling_hash(&parsed.key))
-            {
-                counts.outcomes[Outcome::SampledOut as usize] += 1;
-                continue;
-            }
-            let octets = u64::from(parsed.octets);
-            counts.metered_packets += 1;
-            counts.metered_octets += octets;
-            if let Some(note) = parsed.note {
-                counts.notes[note as usize] += 1;
-            }
-            let time = Timestamp(packet.timestamp_ns);
-            let detail = if details { parsed.detail } else { Detail::UNKNOWN };
-            let observation =
-                Observation::packet(parsed.key, octets, time, parsed.tcp_flags).with_detail(detail);
-            if time > self.clock {
-                if time.since(self.clock) > idle {
-                    self.held = Some(observation);
-                    self.clock = time.min(self.clock + idle + EXPIRY_STEP);
+            let at = Timestamp(packet.timestamp_ns);
+            let piece = Piece { packet: parsed, with: Read { at, wire_octets } };
+            if at > self.clock {
+                if at.since(self.clock) > idle {
+                    self.beyond = Some(piece);
+                    self.clock = at.min(self.clock + idle + EXPIRY_STEP);
                     return Ok(true);
                 }
-                self.clock = time;
+                self.clock = at;
             }
-            self.batch.push(observation);
+            self.admit(&piece);
         }
         Ok(true)
     }
 
+    fn receive(&mut self, wire_octets: u64) {
+        self.counts.received_packets += 1;
+        self.counts.received_octets += wire_octets;
+    }
+
+    /// Lets a packet into the batch, or wait there where fragments do.
+    #[inline(always)]
+    fn admit(&mut self, piece: &Piece<Read>) {
+        if piece.packet.fragment.is_part() {
+            self.join(*piece);
+        } else {
+            self.observe(piece);
+        }
+    }
+
+    #[inline(never)]
+    fn join(&mut self, piece: Piece<Read>) {
+        self.joiner.take(piece, self.clock, &mut self.pieces);
+        self.observe_pieces();
+    }
+
+    fn observe_pieces(&mut self) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        for piece in pieces.drain(..) {
+            self.observe(&piece);
+        }
+        self.pieces = pieces;
+    }
+
+    #[inline(always)]
+    fn observe(&mut self, piece: &Piece<Read>) {
+        let Piece { packet, with: Read { at, wire_octets } } = piece;
+        self.receive(*wire_octets);
+        if self.sampler.samples_flows() && !self.sampler.selects_flow(self.table.sampling_hash(&packet.key)) {
+            self.counts.outcomes[Outcome::SampledOut as usize] += 1;
+            return;
+        }
+        let octets = u64::from(packet.octets);
+        self.counts.metered_packets += 1;
+        self.counts.metered_octets += octets;
+        if let Some(note) = packet.note {
+            self.counts.notes[note as usize] += 1;
+        }
+        let detail = if self.table.keeps_details() { packet.detail } else { Detail::UNKNOWN };
+        let observation = Observation::packet(packet.key, octets, *at, packet.tcp_flags);
+        self.batch.push(observation.with_detail(detail));
+    }
+
     fn merge(&mut self) {
+        if self.joiner.held() > 0 {
+            self.joiner.expire(self.clock, &mut self.pieces);
+        }
+        self.observe_pieces();
         let moment = self.moment();
         self.table.merge(&self.batch, moment, self.outlet.pending());
         self.batch.clear();
@@ -292,18 +360,18 @@ impl Replay {
     /// Returns whether it does.
     fn leap(&mut self) -> bool {
         // First where the flows are over, then at the packet, for the timer wheel to follow.
-        while let Some(held) = self.held {
+        while let Some(beyond) = self.beyond {
             let moment = self.moment();
             let more = self.table.expire(moment, EXPIRE, self.outlet.pending());
             // What came out leaves before the clock goes on.
             if more || !self.outlet.pending().is_empty() {
                 return false;
             }
-            if self.clock < held.first {
-                self.clock = held.first;
+            if self.clock < beyond.with.at {
+                self.clock = beyond.with.at;
             } else {
-                self.held = None;
-                self.batch.push(held);
+                self.beyond = None;
+                self.admit(&beyond);
             }
         }
         true

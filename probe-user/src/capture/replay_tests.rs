@@ -289,3 +289,99 @@ fn a_fault_keeps_what_came_before_it() {
     }
     assert_eq!(run(&mut replay, &mut consumer)[0].packets, 2);
 }
+
+/// A fragment of the datagram that [`udp`] makes for this port: offset in units of 8 octets.
+fn fragment(port: u16, identification: u16, offset: u16, more: bool) -> Vec<u8> {
+    let mut packet = udp(port);
+    packet[4..6].copy_from_slice(&identification.to_be_bytes());
+    packet[6..8].copy_from_slice(&(offset | u16::from(more) << 13).to_be_bytes());
+    packet
+}
+
+fn file_of(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let format = PcapFormat { nanoseconds: true, link_type: RAW, ..PcapFormat::default() };
+    let mut writer = PcapWriter::new(Vec::new(), format).unwrap();
+    for (time, packet) in packets {
+        writer.write(START + time, packet).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// Source port, packets, and when the first came.
+fn summary(records: &[FlowRecord]) -> BTreeSet<(u16, u64, u64)> {
+    records.iter().map(|r| (r.key.source_port(), r.packets, r.start_ns - START)).collect()
+}
+
+#[test]
+fn fragments_join_their_first_by_packet_time() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    let packets = [
+        // In order, and the other way round.
+        (0, fragment(1, 1, 0, true)),
+        (1, fragment(0, 1, 5, false)),
+        (2, fragment(0, 2, 5, false)),
+        (3, fragment(2, 2, 0, true)),
+        // Its first comes too late.
+        (4, fragment(0, 3, 5, false)),
+        (4 + SECOND, fragment(3, 3, 0, true)),
+        // Its first never comes.
+        (5 + SECOND, fragment(0, 4, 5, false)),
+    ];
+    open(&mut replay, &file_of(&packets));
+    while !matches!(replay.step(), Step::Ended) {}
+    // What waits is neither here nor there, and the ledger balances.
+    assert_eq!((replay.counts().received_packets, replay.fragments().held, replay.live().packets), (6, 1, 6));
+    let records = run(&mut replay, &mut consumer);
+    let expected = [(1, 2, 0), (2, 2, 2), (0, 2, 4), (3, 1, 4 + SECOND)];
+    assert_eq!(summary(&records), BTreeSet::from(expected));
+    let (counts, fragments) = (replay.counts(), replay.fragments());
+    assert_eq!((counts.received_packets, counts.metered_packets), (7, 7));
+    assert_eq!((fragments.joined, fragments.no_first_in_time, fragments.held), (2, 2, 0));
+    assert_eq!(counts.notes, [2, 0, 2]);
+}
+
+#[test]
+fn a_datagram_may_go_on_in_the_next_file() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    open(&mut replay, &file_of(&[(0, fragment(0, 1, 5, false))]));
+    while !matches!(replay.step(), Step::Ended) {}
+    open(&mut replay, &file_of(&[(9, fragment(7, 1, 0, true))]));
+    assert_eq!(summary(&run(&mut replay, &mut consumer)), BTreeSet::from([(7, 2, 0)]));
+}
+
+#[test]
+fn a_leap_in_time_lets_fragments_go_before_it() {
+    let (mut replay, mut consumer) = replay(100, 100);
+    let day = 86_400 * SECOND;
+    let packets =
+        [(0, fragment(0, 1, 5, false)), (day, fragment(7, 1, 0, true)), (day + 1, fragment(0, 1, 5, false))];
+    open(&mut replay, &file_of(&packets));
+    assert_eq!(summary(&run(&mut replay, &mut consumer)), BTreeSet::from([(0, 1, 0), (7, 2, day)]));
+    // The other way round, the leap itself is a fragment that waits.
+    let (mut replay, mut consumer) = self::replay(100, 100);
+    let packets = [(0, udp(1)), (day, fragment(0, 1, 5, false)), (day + 1, fragment(7, 1, 0, true))];
+    open(&mut replay, &file_of(&packets));
+    assert_eq!(summary(&run(&mut replay, &mut consumer)), BTreeSet::from([(1, 1, 0), (7, 2, day)]));
+}
+
+#[test]
+fn fragments_are_sampled_with_their_flow() {
+    let packets: Vec<_> = (0..1000)
+        .flat_map(|port| {
+            let time = u64::from(port) * 4;
+            [
+                (time, udp(port)),
+                (time + 1, fragment(0, port, 5, true)),
+                (time + 2, fragment(port, port, 0, true)),
+                (time + 3, fragment(0, port, 9, false)),
+            ]
+        })
+        .collect();
+    let (replay, mut consumer) = replay(2000, 2000);
+    let mut replay = replay.with_sampler(Sampler::new(Sampling::Off.packets(), 4, 42));
+    open(&mut replay, &file_of(&packets));
+    let records = run(&mut replay, &mut consumer);
+    assert!((150..350).contains(&records.len()), "{} flows", records.len());
+    assert!(records.iter().all(|record| record.packets == 4), "each flow whole or not at all");
+    assert_eq!(replay.counts().received_packets, 4000);
+}

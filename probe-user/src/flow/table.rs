@@ -176,6 +176,18 @@ impl FlowTable {
         self.details.are_kept()
     }
 
+    /// Which bits of key word 5 make flows differ.
+    #[must_use]
+    pub fn key_mask(&self) -> u64 {
+        self.key_mask
+    }
+
+    /// The seed of its hash.
+    #[must_use]
+    pub fn seed(&self) -> HashSeed {
+        self.seed
+    }
+
     /// The hash by which an engine in user space samples flows before they come here.
     #[must_use]
     pub fn sampling_hash(&self, key: &FlowKey) -> u32 {

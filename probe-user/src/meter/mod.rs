@@ -16,6 +16,8 @@ mod handle;
 mod metering;
 mod own_exports;
 mod source;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod worker;
 

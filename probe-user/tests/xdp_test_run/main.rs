@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod kernel;
+mod metering;
 mod selection;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
