@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use probe_common::parse::{MAX_EXTENSION_HEADERS, PacketBytes};
 
-use crate::maps::CONTROL;
+use crate::unknown_zero;
 
 /// Beyond every offset: 14 octets of Ethernet, two tags, 40 of IPv6, and eight extension headers of at most 2048 (RFC
 /// 8200 section 4.2) with 8 behind.
@@ -41,7 +41,7 @@ impl Linear {
     /// See `MOST`.
     #[inline(always)]
     fn settled(offset: usize) -> usize {
-        offset.wrapping_add(CONTROL.zero() as usize) & MOST
+        offset.wrapping_add(unknown_zero()) & MOST
     }
 
     #[inline(always)]
