@@ -33,7 +33,9 @@ pub struct Control {
     pub flow_sampling: u32,
     /// [`crate::sampling_threshold`] of both intervals together: what the program compares with.
     pub flow_threshold: u32,
-    reserved: [u64; 4],
+    /// Zero, which neither compiler nor verifier knows: what it is added to may be anything for them.
+    pub zero: u64,
+    reserved: [u64; 3],
 }
 
 impl Control {
@@ -45,7 +47,8 @@ impl Control {
         jiffies_began_ns: 0,
         flow_sampling: 0,
         flow_threshold: 0,
-        reserved: [0; 4],
+        zero: 0,
+        reserved: [0; 3],
     };
 }
 

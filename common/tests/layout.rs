@@ -29,7 +29,7 @@ FlowKey size 48 align 8:
 Slot size 64 align 8: packets@48 octets@52 first@56 last@60
 Tick size 4 align 4:
 Set size 128 align 8: slots@0
-Control size 64 align 8: epoch@0 own_exports@4 jiffy_ns@8 jiffies_began_ns@16 flow_sampling@24 flow_threshold@28
+Control size 64 align 8: epoch@0 own_exports@4 jiffy_ns@8 jiffies_began_ns@16 flow_sampling@24 flow_threshold@28 zero@32
 RingCursor size 128 align 8: head@0 seen_tail@8 tail@64
 Counters size 192 align 8: received_packets@0 received_octets@8 metered_packets@16 metered_octets@24 \
 spilled_records@32 lost_records@40 lost_packets@48 lost_octets@56 steered_packets@64 outcomes@72 notes@144
@@ -38,7 +38,7 @@ KernelSettings size 120 align 8: abi_version@0 cpus@4 set_bits@8 ring_mask@12 pu
 InterfaceEntry size 16 align 4: first_socket@0 sockets@4 ingress@8 egress@12
 PacketSampling size 8 align 4: mode@0 parameter@4
 SamplerState size 64 align 4: passed@0
-Detail size 24 align 4: source_mac@0 destination_mac@6 flow_label@12 min_length@16 max_length@18 min_ttl@20 \
+Detail size 24 align 8: source_mac@0 destination_mac@6 flow_label@12 min_length@16 max_length@18 min_ttl@20 \
 max_ttl@21 fragment_flags@22 known@23
 DetailSet size 64 align 8: details@0
 OwnExportKey size 40 align 8: addresses@0 ports@32 protocol@36
@@ -55,7 +55,7 @@ fn a_changed_layout_needs_a_new_abi_version() {
         Slot { packets, octets, first, last }
         Tick {}
         Set { slots }
-        Control { epoch, own_exports, jiffy_ns, jiffies_began_ns, flow_sampling, flow_threshold }
+        Control { epoch, own_exports, jiffy_ns, jiffies_began_ns, flow_sampling, flow_threshold, zero }
         RingCursor { head, seen_tail, tail }
         Counters {
             received_packets, received_octets, metered_packets, metered_octets, spilled_records, lost_records,

@@ -43,7 +43,7 @@ enum Extension {
 
 #[derive(Clone, Debug)]
 enum Transport {
-    Tcp { ports: (u16, u16), flags: u16 },
+    Tcp { ports: (u16, u16), flags: u16, option_words: u16 },
     Udp { ports: (u16, u16) },
     Sctp { ports: (u16, u16) },
     Icmp { kind: u8, code: u8 },
@@ -65,20 +65,30 @@ impl Transport {
     /// Ports as the key has them, and TCP flags.
     fn expected(&self) -> (u16, u16, u16) {
         match *self {
-            Self::Tcp { ports, flags } => (ports.0, ports.1, flags),
+            Self::Tcp { ports, flags, .. } => (ports.0, ports.1, flags),
             Self::Udp { ports } | Self::Sctp { ports } => (ports.0, ports.1, 0),
             Self::Icmp { kind, code } => (0, u16::from(kind) << 8 | u16::from(code), 0),
             Self::Other { .. } => (0, 0, 0),
         }
     }
 
+    /// Octets of its header, where segmentation offload knows the protocol.
+    fn header_octets(&self) -> u32 {
+        match *self {
+            Self::Tcp { option_words, .. } => 20 + u32::from(option_words) * 4,
+            Self::Udp { .. } => 8,
+            Self::Sctp { .. } => 12,
+            Self::Icmp { .. } | Self::Other { .. } => 0,
+        }
+    }
+
     fn write(&self, payload: &[u8]) -> Vec<u8> {
         let mut octets = match *self {
-            Self::Tcp { ports, flags } => {
-                let mut header = vec![0; 20];
+            Self::Tcp { ports, flags, option_words } => {
+                let mut header = vec![0; 20 + usize::from(option_words) * 4];
                 header[..2].copy_from_slice(&ports.0.to_be_bytes());
                 header[2..4].copy_from_slice(&ports.1.to_be_bytes());
-                header[12..14].copy_from_slice(&(5 << 12 | flags).to_be_bytes());
+                header[12..14].copy_from_slice(&((5 + option_words) << 12 | flags).to_be_bytes());
                 header
             }
             Self::Udp { ports } => {
@@ -108,6 +118,16 @@ impl Case {
         match self.ip {
             Ip::V4 { fragment, .. } | Ip::V6 { fragment, .. } => fragment,
         }
+    }
+
+    /// Octets of IP and transport headers; a later fragment has none of the latter.
+    fn header_octets(&self) -> u32 {
+        let ip = match &self.ip {
+            Ip::V4 { option_words, .. } => 20 + option_words * 4,
+            Ip::V6 { extensions, fragment, .. } => 40 + self.chain(extensions, *fragment).1.len(),
+        };
+        let is_later = self.fragment().is_some_and(|(offset, _)| offset != 0);
+        u32::try_from(ip).unwrap() + if is_later { 0 } else { self.transport.header_octets() }
     }
 
     fn write(&self) -> Vec<u8> {
@@ -149,6 +169,7 @@ impl Case {
                 if let Some((offset, more)) = fragment {
                     header.fragment_offset = IpFragOffset::try_new(*offset).unwrap();
                     header.more_fragments = *more;
+                    header.identification = 0x1234;
                 }
                 header.header_checksum = header.calc_header_checksum();
                 frame.extend_from_slice(&header.to_bytes());
@@ -179,7 +200,8 @@ impl Case {
         let mut headers = Vec::new();
         if let Some((offset, more)) = fragment {
             let offset = IpFragOffset::try_new(offset).unwrap();
-            headers.push(Ipv6FragmentHeader::new(IpNumber(next), offset, more, 1).to_bytes().to_vec());
+            headers
+                .push(Ipv6FragmentHeader::new(IpNumber(next), offset, more, 0xfedc_ba98).to_bytes().to_vec());
             next = 44;
         }
         for extension in extensions.iter().rev() {
@@ -235,7 +257,8 @@ fn ip() -> impl Strategy<Value = Ip> {
 
 fn transport() -> impl Strategy<Value = Transport> {
     prop_oneof![
-        (any::<(u16, u16)>(), 0..0x1000u16).prop_map(|(ports, flags)| Transport::Tcp { ports, flags }),
+        (any::<(u16, u16)>(), 0..0x1000u16, 0..=10u16)
+            .prop_map(|(ports, flags, option_words)| Transport::Tcp { ports, flags, option_words }),
         any::<(u16, u16)>().prop_map(|ports| Transport::Udp { ports }),
         any::<(u16, u16)>().prop_map(|ports| Transport::Sctp { ports }),
         any::<(u8, u8)>().prop_map(|(kind, code)| Transport::Icmp { kind, code }),
@@ -269,7 +292,7 @@ fn case() -> impl Strategy<Value = Case> {
 /// What etherparse reads from a frame, in our terms.
 fn independent(frame: &[u8]) -> ParsedPacket {
     let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-    let (mut key, octets, fragment_offset, mut detail) = match sliced.net.as_ref().unwrap() {
+    let (mut key, octets, header_octets, fragment, mut detail) = match sliced.net.as_ref().unwrap() {
         NetSlice::Ipv4(ip) => {
             let header = ip.header();
             let tos = header.dcp().value() << 2 | header.ecn().value();
@@ -280,7 +303,9 @@ fn independent(frame: &[u8]) -> ParsedPacket {
                     | u8::from(header.more_fragments()) << 5,
                 ..Detail::UNKNOWN
             };
-            (key, u32::from(header.total_len()), header.fragments_offset().value(), detail)
+            let offset = header.fragments_offset().value();
+            let fragment = place(header.identification().into(), offset, header.more_fragments());
+            (key, u32::from(header.total_len()), header.slice().len(), fragment, detail)
         }
         NetSlice::Ipv6(ip) => {
             let header = ip.header();
@@ -288,17 +313,19 @@ fn independent(frame: &[u8]) -> ParsedPacket {
                 let (halves, _) = address.as_chunks::<8>();
                 [u64::from_ne_bytes(halves[0]), u64::from_ne_bytes(halves[1])]
             };
-            let (extensions, ..) = Ipv6Extensions::from_slice(
+            let (extensions, _, behind) = Ipv6Extensions::from_slice(
                 header.next_header(),
                 &frame[frame.len() - remaining(frame, ip)..],
             )
             .unwrap();
-            let offset = extensions.fragment.as_ref().map_or(0, |fragment| fragment.fragment_offset.value());
-            let more = extensions.fragment.is_some_and(|fragment| fragment.more_fragments);
+            let fragment = extensions.fragment.as_ref().map_or(Fragment::NONE, |header| {
+                place(header.identification, header.fragment_offset.value(), header.more_fragments)
+            });
+            let headers = 40 + remaining(frame, ip) - behind.len();
             let detail = Detail {
                 min_ttl: header.hop_limit(),
                 flow_label: header.flow_label().value(),
-                fragment_flags: u8::from(more) << 5,
+                fragment_flags: u8::from(fragment.more) << 5,
                 ..Detail::UNKNOWN
             };
             let key = FlowKey::ipv6(
@@ -307,7 +334,7 @@ fn independent(frame: &[u8]) -> ParsedPacket {
                 ip.payload().ip_number.0,
                 header.traffic_class(),
             );
-            (key, u32::from(header.payload_length()) + 40, offset, detail)
+            (key, u32::from(header.payload_length()) + 40, headers, fragment, detail)
         }
         NetSlice::Arp(_) => unreachable!("no case is ARP"),
     };
@@ -325,13 +352,13 @@ fn independent(frame: &[u8]) -> ParsedPacket {
     let mut packet = ParsedPacket {
         key,
         octets,
-        header_octets: 0,
+        header_octets: u32::try_from(header_octets).unwrap(),
         tcp_flags: 0,
-        fragment: Fragment::NONE,
+        fragment,
         note: None,
         detail,
     };
-    if fragment_offset != 0 {
+    if fragment.offset != 0 {
         packet.note = Some(Note::LaterFragment);
         return packet;
     }
@@ -339,8 +366,12 @@ fn independent(frame: &[u8]) -> ParsedPacket {
         Some(TransportSlice::Tcp(tcp)) => {
             packet.key.set_ports(tcp.source_port(), tcp.destination_port());
             packet.tcp_flags = u16::from_be_bytes([tcp.slice()[12], tcp.slice()[13]]) & 0xfff;
+            packet.header_octets += u32::try_from(tcp.header_slice().len()).unwrap();
         }
-        Some(TransportSlice::Udp(udp)) => packet.key.set_ports(udp.source_port(), udp.destination_port()),
+        Some(TransportSlice::Udp(udp)) => {
+            packet.key.set_ports(udp.source_port(), udp.destination_port());
+            packet.header_octets += 8;
+        }
         Some(TransportSlice::Icmpv4(icmp)) => {
             packet.key.set_ports(0, u16::from(icmp.type_u8()) << 8 | u16::from(icmp.code_u8()));
         }
@@ -350,6 +381,14 @@ fn independent(frame: &[u8]) -> ParsedPacket {
         Some(TransportSlice::Igmp(_)) | None => {}
     }
     packet
+}
+
+/// A fragment; one that is the whole datagram (RFC 6946) is none.
+fn place(identification: u32, offset: u16, more: bool) -> Fragment {
+    match (offset, more) {
+        (0, false) => Fragment::NONE,
+        _ => Fragment { identification, offset, more },
+    }
 }
 
 /// Octets of the frame from the first extension header on.
@@ -398,6 +437,11 @@ proptest! {
         let key = packet.key;
         prop_assert_eq!((key.source_port(), key.destination_port(), packet.tcp_flags), ports);
         prop_assert_eq!(packet.note, later.then_some(Note::LaterFragment));
+        prop_assert_eq!(packet.header_octets, case.header_octets());
+        let identification = if case.version() == IpVersion::V4 { 0x1234 } else { 0xfedc_ba98 };
+        let place = case.fragment().filter(|place| *place != (0, false));
+        let fragment = place.map_or(Fragment::NONE, |(offset, more)| Fragment { identification, offset, more });
+        prop_assert_eq!(packet.fragment, fragment);
         prop_assert_eq!(key.protocol(), case.transport.protocol(case.version()));
         prop_assert_eq!(key.tos(), case.tos);
         prop_assert_eq!(key.ip_version(), case.version());
@@ -433,6 +477,7 @@ proptest! {
             let (source, destination, flags) = case.transport.expected();
             expected.key.set_ports(source, destination);
             expected.tcp_flags = flags;
+            expected.header_octets = case.header_octets();
         }
         prop_assert_eq!(parse(&SliceBytes::new(&frame)), Ok(expected));
     }

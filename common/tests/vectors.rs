@@ -2,7 +2,8 @@
 //! Every file of `vectors/`, read by the parser.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use probe_common::parse::{SliceBytes, parse};
+use probe_common::parse::{DeepBytes, ParsedPacket, SliceBytes, parse};
+use probe_common::{Note, Outcome};
 use probe_lab::vectors;
 
 #[test]
@@ -12,6 +13,21 @@ fn every_vector_is_parsed_as_it_says() {
     for vector in vectors {
         let parsed = parse(&SliceBytes::new(&vector.frame));
         assert_eq!(parsed, vector.expected, "{}: {}", vector.name, vector.sentence);
+        // Who follows more headers reads the same where these suffice, and more where they do not.
+        let deep = parse(&DeepBytes(SliceBytes::new(&vector.frame)));
+        match vector.expected {
+            Err(Outcome::TooDeep) => assert!(deep.is_ok(), "{}", vector.name),
+            Ok(ParsedPacket { note: Some(Note::DeepHeaders), .. }) => {
+                let deep = deep.unwrap();
+                assert_eq!(
+                    (deep.note, (deep.key.source_port(), deep.key.destination_port())),
+                    (None, (40000, 80)),
+                    "{}",
+                    vector.name
+                );
+            }
+            _ => assert_eq!(deep, vector.expected, "{}", vector.name),
+        }
     }
 }
 
@@ -39,6 +55,13 @@ fn a_vector_that_cannot_be_understood_is_named_by_line() {
         ("A packet.\n0g\nsource: 1.2.3.4\n", "'0g'"),
         ("A packet.\n00\nsauce: 1.2.3.4\n", "no field 'sauce'"),
         ("A packet.\n00\noutcome: lost\n", "no outcome 'lost'"),
+        ("A packet.\n00\nfragment: 1 2\n", "a fragment is"),
+        ("A packet.\n00\nfragment: 1 2 3\n", "neither 'more' nor 'last'"),
+        ("A packet.\n00\nsource: 1.2.3.4\ndestination: 1.2.3.5\n", "an Ethernet header"),
+        (
+            "A packet.\n00 01 02 03 04 05 06 07 08 09 0a 0b\nsource: 1.2.3.4\ndestination: 1.2.3.5\n",
+            "'headers'",
+        ),
         ("A packet.\n00\nvlan: 65536\n", "65536 is too large"),
         ("A packet.\n00\nsource: 1.2.3.4\ndestination: ::1\n", "of one IP version"),
     ] {

@@ -29,7 +29,7 @@ use probe_common::{ClockReading, KernelSettings};
 
 use crate::{
     ingress::{Host, Tap},
-    maps::CLOCK,
+    maps::{CLOCK, CONTROL},
     tc::{Egress, Ingress},
 };
 
@@ -134,6 +134,12 @@ pub(crate) fn probe_clock(_: XdpContext) -> u32 {
 #[inline(always)]
 pub(crate) fn settings() -> &'static KernelSettings {
     core::hint::black_box(&SETTINGS)
+}
+
+/// Zero, which neither compiler nor verifier knows.
+#[inline(always)]
+pub(crate) fn unknown_zero() -> usize {
+    CONTROL.zero() as usize
 }
 
 /// Loops, so that the verifier refuses a program in which a panic can be reached.

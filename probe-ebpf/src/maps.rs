@@ -45,6 +45,13 @@ impl Told {
         unsafe { read_volatile(&raw const (*self.0.get()).flow_threshold) }
     }
 
+    /// Zero, which the verifier does not know.
+    #[inline(always)]
+    pub(crate) fn zero(&self) -> u64 {
+        // SAFETY: as for `epoch`.
+        unsafe { read_volatile(&raw const (*self.0.get()).zero) }
+    }
+
     /// `CLOCK_MONOTONIC` of a jiffy, in nanoseconds.
     #[inline(always)]
     pub(crate) fn monotonic_ns(&self, jiffies: u64) -> u64 {

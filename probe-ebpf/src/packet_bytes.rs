@@ -5,7 +5,19 @@ use aya_ebpf::{
     helpers::generated::bpf_xdp_get_buff_len,
     programs::{TcContext, XdpContext},
 };
-use probe_common::parse::PacketBytes;
+use probe_common::parse::{MAX_EXTENSION_HEADERS, PacketBytes};
+
+use crate::unknown_zero;
+
+/// Beyond every offset: 14 octets of Ethernet, two tags, 40 of IPv6, and eight extension headers of at most 2048 (RFC
+/// 8200 section 4.2) with 8 behind.
+///
+/// Behind an extension header the verifier would know other bounds of the offset for each way there, and follow each
+/// to the end: kernel 6.1 comes to a million instructions so, and gives up. With this mask, on a number of which it
+/// knows nothing, the bounds are the same wherever it comes from, so it follows one way only.
+const MOST: usize = 0x7fff;
+
+const _: () = assert!(14 + 2 * 4 + 40 + MAX_EXTENSION_HEADERS * 2048 + 8 < MOST);
 
 /// Octets from `start` to `end`, as the verifier knows them.
 #[derive(Clone, Copy)]
@@ -24,6 +36,12 @@ impl Linear {
         // SAFETY: `N` octets from `start` lie before the end of the packet's linear part; the packet outlives the
         // program's run and nobody writes it meanwhile. The verifier checks the same.
         Some(unsafe { &*(start as *const [u8; N]) })
+    }
+
+    /// See `MOST`.
+    #[inline(always)]
+    fn settled(offset: usize) -> usize {
+        offset.wrapping_add(unknown_zero()) & MOST
     }
 
     #[inline(always)]
@@ -55,6 +73,11 @@ impl<const FRAGS: bool> PacketBytes for XdpBytes<'_, FRAGS> {
     #[inline(always)]
     fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         self.linear.header(offset)
+    }
+
+    #[inline(always)]
+    fn settled(&self, offset: usize) -> usize {
+        Linear::settled(offset)
     }
 
     #[inline(always)]
@@ -92,6 +115,11 @@ impl PacketBytes for SkbBytes {
     #[inline(always)]
     fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         self.linear.header(offset)
+    }
+
+    #[inline(always)]
+    fn settled(&self, offset: usize) -> usize {
+        Linear::settled(offset)
     }
 
     #[inline(always)]

@@ -60,9 +60,10 @@ fn meter<W: Way, const DETAILS: bool>(context: &TcContext, settings: &KernelSett
     let skb = context.skb.skb;
     // SAFETY: the context is valid for the program's run, and the kernel checks each access to it.
     let gso_size = unsafe { (*skb).gso_size };
+    // 0 where the buffer's maker is not trusted, as with what a virtual machine sends (`SKB_GSO_DODGY`).
     // SAFETY: as above.
-    let segments = if gso_size == 0 { 1 } else { unsafe { (*skb).gso_segs }.max(1) };
-    place.received(segments, frame_octets(skb).into());
+    let segments = if gso_size == 0 { 1 } else { unsafe { (*skb).gso_segs } };
+    place.received(segments.max(1), frame_octets(skb).into());
     let outcome = select::<W>(skb, settings, place).and_then(|()| {
         let bytes = SkbBytes::pulled(context, LINEAR, PULL);
         parse::parse_untagged_and(
@@ -72,7 +73,7 @@ fn meter<W: Way, const DETAILS: bool>(context: &TcContext, settings: &KernelSett
         )
     });
     if let Err(outcome) = outcome {
-        place.unmetered(segments, outcome);
+        place.unmetered(segments.max(1), outcome);
     }
 }
 
@@ -112,6 +113,7 @@ struct Meter<'a, const DETAILS: bool> {
     settings: &'a KernelSettings,
     place: &'a Place,
     gso_size: u32,
+    /// 0: not known.
     segments: u32,
     direction: Direction,
 }
@@ -124,6 +126,11 @@ impl<const DETAILS: bool> Handler for Meter<'_, DETAILS> {
         // SAFETY: as in `meter`.
         packet.key.set_interface(unsafe { (*self.skb).ifindex }, self.direction);
         let (packets, octets) = packet.segments(self.gso_size, self.segments);
-        micro_flow_cache::meter::<DETAILS>(self.settings, self.place, &packet, Counted { packets, octets })
+        micro_flow_cache::meter::<DETAILS>(self.settings, self.place, &packet, Counted { packets, octets })?;
+        if self.segments == 0 {
+            // Counted for one before its headers told how many it stands for.
+            self.place.received(packets - 1, 0);
+        }
+        Ok(())
     }
 }

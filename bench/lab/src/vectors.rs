@@ -2,8 +2,8 @@
 //! The named packets of `common/vectors/`, and what the parser must make of each.
 //!
 //! A file is a sentence, then the frame in hex (a comment after `#` says which header), then the answer:
-//! either `outcome: NAME`, or the fields of the key, the octets of the IP packet and what else was read.
-//! What is left out is zero. The MAC addresses are those of the frame. `zeros: N` appends N octets to the frame.
+//! either `outcome: NAME`, or the fields of the key, the octets of the IP packet and of its `headers`, and what else was
+//! read; `fragment: ID OFFSET more|last`, the offset in units of 8 octets. What is left out is zero; `headers` may not be. The MAC addresses are those of the frame. `zeros: N` appends N octets to the frame.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -85,6 +85,22 @@ fn number<T: TryFrom<u64>>(text: &str) -> Result<T> {
     T::try_from(value).ok().with_context(|| format!("{value} is too large"))
 }
 
+/// `ID OFFSET more|last`.
+fn fragment(text: &str) -> Result<Fragment> {
+    let mut words = text.split(' ');
+    let (Some(identification), Some(offset), Some(more), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        bail!("a fragment is: identification, offset in units of 8 octets, 'more' or 'last'");
+    };
+    let more = match more {
+        "more" => true,
+        "last" => false,
+        _ => bail!("'{more}' is neither 'more' nor 'last'"),
+    };
+    Ok(Fragment { identification: number(identification)?, offset: number(offset)?, more })
+}
+
 #[derive(Default)]
 struct Answer {
     outcome: Option<Outcome>,
@@ -99,6 +115,8 @@ struct Answer {
     ttl: u8,
     flow_label: u32,
     fragment_flags: u8,
+    headers: Option<u32>,
+    fragment: Fragment,
     note: Option<Note>,
 }
 
@@ -124,6 +142,8 @@ impl Answer {
             "vlan" => self.vlans.0 = number(value)?,
             "customer vlan" => self.vlans.1 = number(value)?,
             "octets" => self.octets = number(value)?,
+            "headers" => self.headers = Some(number(value)?),
+            "fragment" => self.fragment = fragment(value)?,
             "tcp flags" => self.tcp_flags = number(value)?,
             "ttl" => self.ttl = number(value)?,
             "flow label" => self.flow_label = number(value)?,
@@ -149,7 +169,9 @@ impl Answer {
         key.set_ports(self.ports.0, self.ports.1);
         key.set_vlans(self.vlans.0, self.vlans.1);
         let length = u16::try_from(self.octets).unwrap_or(u16::MAX);
-        let mac = |at| frame[at..].first_chunk::<6>().copied().context("an Ethernet header");
+        let mac = |at| {
+            frame.get(at..).and_then(|rest| rest.first_chunk::<6>()).copied().context("an Ethernet header")
+        };
         let detail = Detail {
             source_mac: mac(6)?,
             destination_mac: mac(0)?,
@@ -164,9 +186,9 @@ impl Answer {
         Ok(Ok(ParsedPacket {
             key,
             octets: self.octets,
-            header_octets: 0,
+            header_octets: self.headers.context("'headers': octets of IP and transport headers")?,
             tcp_flags: self.tcp_flags,
-            fragment: Fragment::NONE,
+            fragment: self.fragment,
             note: self.note,
             detail,
         }))

@@ -14,6 +14,15 @@ pub trait PacketBytes {
     /// `N` octets from `offset`, or `None` when they are not all there.
     fn header<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
 
+    /// `offset`, behind a header whose length the packet has told.
+    ///
+    /// A place where the kernel program can make its verifier forget by which of many ways it came there; in user
+    /// space nothing is done.
+    #[inline(always)]
+    fn settled(&self, offset: usize) -> usize {
+        offset
+    }
+
     /// Length of the frame on the wire; larger than what can be read when a capture was cut.
     fn wire_length(&self) -> usize;
 }

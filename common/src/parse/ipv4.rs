@@ -17,7 +17,7 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
     }
     let total_length = match u16::from_be_bytes([header[2], header[3]]) {
         // Segmentation offload (BIG TCP): longer than 16 bits can say, so the frame tells.
-        0 => bytes.wire_length().saturating_sub(offset),
+        0 => bytes.wire_length().checked_sub(offset).ok_or(Outcome::Truncated)?,
         length => usize::from(length),
     };
     if total_length < header_length {

@@ -46,7 +46,7 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
         // Nothing follows (RFC 8200 section 4.7); what the frame still holds is padding.
         0 if header[6] == NO_NEXT_HEADER => 0,
         // A jumbogram (RFC 2675) or segmentation offload: the frame tells.
-        0 => bytes.wire_length().saturating_sub(offset + HEADER),
+        0 => bytes.wire_length().checked_sub(offset + HEADER).ok_or(Outcome::Truncated)?,
         length => usize::from(length),
     };
     let traffic_class = header[0] << 4 | header[1] >> 4;
@@ -87,20 +87,20 @@ pub(super) fn parse<B: PacketBytes>(bytes: &B, offset: usize) -> Result<ParsedPa
         };
         let is_fragment = protocol == FRAGMENT;
         protocol = extension[0];
-        at += length;
+        at = bytes.settled(at + length);
+        packet.header_octets = (at - offset) as u32;
         if is_fragment {
             let place = u16::from_be_bytes([extension[2], extension[3]]);
             let identification = u32::from_be_bytes([extension[4], extension[5], extension[6], extension[7]]);
             packet.fragment = Fragment::new(identification, place >> 3, place & 1 != 0);
-        }
-        if packet.fragment.more {
-            packet.detail.fragment_flags |= Detail::MORE_FRAGMENTS;
-        }
-        packet.header_octets = (at - offset) as u32;
-        if packet.fragment.offset != 0 {
-            packet.key.set_protocol(protocol);
-            packet.note = Some(Note::LaterFragment);
-            return Ok(packet);
+            if packet.fragment.more {
+                packet.detail.fragment_flags |= Detail::MORE_FRAGMENTS;
+            }
+            if packet.fragment.offset != 0 {
+                packet.key.set_protocol(protocol);
+                packet.note = Some(Note::LaterFragment);
+                return Ok(packet);
+            }
         }
     }
     packet.key.set_protocol(protocol);

@@ -25,8 +25,10 @@ pub struct ParsedPacket {
     pub key: FlowKey,
     /// Octets of the IP packet, headers included.
     pub octets: u32,
-    /// Octets of the IP header, its options or extension headers, and of the TCP, UDP or SCTP header, as far as
-    /// they were read: what each segment of a buffer that stands for several has.
+    /// Octets of the IP header, its options or extension headers, and of the header behind: TCP's with its options, 12
+    /// for SCTP, 8 for UDP and what is laid out like it. What each segment of a buffer that stands for several has; only
+    /// of TCP, UDP and SCTP there are such buffers, so of ICMP, ESP, IPv4's AH and others nothing is added. Of a later
+    /// fragment, a chain that is too deep or TCP flags that were cut, what was read.
     pub header_octets: u32,
     /// TCP flags, 12 bits (RFC 9293 section 3.1); 0 for other protocols.
     pub tcp_flags: u16,
