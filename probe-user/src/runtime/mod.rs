@@ -3,6 +3,8 @@
 
 mod clock;
 mod cores;
+#[cfg(test)]
+mod cores_tests;
 mod interfaces;
 mod observe;
 mod overload;
