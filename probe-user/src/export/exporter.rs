@@ -229,8 +229,9 @@ impl Exporter {
     }
 
     /// Flows of the interface belong to the domain with this number from now on: a new interface, or one that
-    /// changed its bridge. Its name is told with the next messages.
+    /// changed its bridge. Its name is told with the next messages, so the source of what is told must know it by now.
     pub fn add_interface(&mut self, index: u32, domain: u8) {
+        self.told_at = None;
         for stream in &mut self.streams {
             stream.add_interface(index, domain);
         }
@@ -246,6 +247,7 @@ impl Exporter {
 
     /// The interface with index `from` was made anew and now has `to`: its engine goes on.
     pub fn moved(&mut self, from: u32, to: u32) {
+        self.told_at = None;
         for stream in &mut self.streams {
             stream.moved(from, to);
         }

@@ -232,6 +232,3 @@ pub(super) fn allowed() -> Vec<usize> {
 pub(super) fn pin(cpu: Option<usize>) -> bool {
     cpu.is_none_or(|id| core_affinity::set_for_current(CoreId { id }))
 }
-
-#[cfg(test)]
-mod tests;

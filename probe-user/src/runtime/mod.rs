@@ -6,6 +6,8 @@ mod clock;
 mod cores;
 mod engines;
 mod http;
+#[cfg(test)]
+mod cores_tests;
 mod interfaces;
 mod metered;
 mod observe;

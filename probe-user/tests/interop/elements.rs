@@ -35,6 +35,7 @@ pub(crate) const ELEMENTS: &[(u16, &str)] = &[
     (49, "samplerMode"),
     (50, "samplerRandomInterval"),
     (58, "vlanId"),
+    (61, "flowDirection"),
     (82, "interfaceName"),
     (83, "interfaceDescription"),
     (136, "flowEndReason"),

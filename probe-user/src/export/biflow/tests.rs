@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use probe_common::{Detail, FlowKey, HashSeed};
+use probe_common::{Detail, Direction, FlowKey, HashSeed};
 use proptest::prelude::*;
 
 use super::*;
@@ -74,6 +74,21 @@ fn the_direction_that_began_first_is_forward_whoever_comes_first() {
     let (there, back) = (record((A, 40_000), (B, 53), 5, 6), record((B, 53), (A, 40_000), 5, 6));
     assert_eq!(table.push(&back, at(2)), Leaving::Nothing);
     assert_eq!(table.push(&there, at(2)), pair(there, back));
+}
+
+#[test]
+fn what_comes_in_and_goes_out_on_one_interface_is_a_pair() {
+    let (mut there, mut back) = (record((A, 40_000), (B, 53), 5, 6), record((B, 53), (A, 40_000), 6, 7));
+    there.key.set_interface(3, Direction::Egress);
+    let mut table = pairing(10);
+    assert_eq!(table.push(&back, at(0)), Leaving::Nothing);
+    assert_eq!(table.push(&there, at(0)), pair(there, back), "the host asked");
+    there.key.set_interface(3, Direction::Ingress);
+    back.key.set_interface(3, Direction::Egress);
+    assert_eq!(table.push(&there, at(0)), Leaving::Nothing);
+    assert_eq!(table.push(&back, at(0)), pair(there, back), "the host answered");
+    back.key.set_interface(4, Direction::Egress);
+    assert_eq!([table.push(&there, at(0)), table.push(&back, at(0))], [Leaving::Nothing; 2]);
 }
 
 #[test]

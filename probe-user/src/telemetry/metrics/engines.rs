@@ -156,28 +156,26 @@ impl Snapshot {
     }
 
     pub(super) fn encode_af_packet(&self, to: &mut Encoder) {
-        let counters: [(&str, &str, fn(&PacketSocket) -> u64); 3] = [
-            (
-                "flowprobe_af_packet_received_packets_total",
-                "Packets that the probe read from the packet socket",
-                |socket| socket.received,
-            ),
-            (
-                "flowprobe_af_packet_drops_total",
-                "Packets that found the packet socket full; they are received and unmetered, socket_full",
-                |socket| socket.dropped,
-            ),
-            ("flowprobe_af_packet_freezes_total", "How often the packet socket was full", |socket| {
-                socket.freezes
-            }),
-        ];
-        for (name, help, count) in counters {
+        let mut counter = |name, help, count: fn(&PacketSocket) -> u64| {
             to.family(name, Kind::Counter, help);
             for socket in &self.af_packet {
                 let labels = [("interface", socket.interface.as_str()), ("queue", &socket.queue.to_string())];
                 to.sample(&labels, count(socket));
             }
-        }
+        };
+        counter(
+            "flowprobe_af_packet_received_packets_total",
+            "Packets that the probe read from the packet socket",
+            |socket| socket.received,
+        );
+        counter(
+            "flowprobe_af_packet_drops_total",
+            "Packets that found the packet socket full; they are received and unmetered, socket_full",
+            |socket| socket.dropped,
+        );
+        counter("flowprobe_af_packet_freezes_total", "How often the packet socket was full", |socket| {
+            socket.freezes
+        });
     }
 
     pub(super) fn encode_fragments(&self, to: &mut Encoder) {
@@ -203,44 +201,42 @@ impl Snapshot {
     }
 
     pub(super) fn encode_harvesters(&self, to: &mut Encoder) {
-        let values: [(&str, Kind, &str, fn(&Harvester) -> u64); 5] = [
-            (
-                "flowprobe_harvester_flows_live",
-                Kind::Gauge,
-                "Flows in the harvester's part of the table",
-                |harvester| harvester.live,
-            ),
-            (
-                "flowprobe_harvester_flow_table_capacity",
-                Kind::Gauge,
-                "Flows that fit into the harvester's part of the table",
-                |harvester| harvester.capacity,
-            ),
-            (
-                "flowprobe_harvester_flows_created_total",
-                Kind::Counter,
-                "Flows that began at the harvester",
-                |harvester| harvester.created,
-            ),
-            (
-                "flowprobe_harvester_queue_length",
-                Kind::Gauge,
-                "Records between the harvester and the exporter",
-                |harvester| harvester.queue_length,
-            ),
-            (
-                "flowprobe_harvester_swaps_total",
-                Kind::Counter,
-                "How often the harvester has emptied the caches",
-                |harvester| harvester.swaps,
-            ),
-        ];
-        for (name, kind, help, value) in values {
+        let mut family = |name, kind, help, value: fn(&Harvester) -> u64| {
             to.family(name, kind, help);
             for (number, harvester) in self.harvesters.iter().enumerate() {
                 to.sample(&[("harvester", &number.to_string())], value(harvester));
             }
-        }
+        };
+        family(
+            "flowprobe_harvester_flows_live",
+            Kind::Gauge,
+            "Flows in the harvester's part of the table",
+            |harvester| harvester.live,
+        );
+        family(
+            "flowprobe_harvester_flow_table_capacity",
+            Kind::Gauge,
+            "Flows that fit into the harvester's part of the table",
+            |harvester| harvester.capacity,
+        );
+        family(
+            "flowprobe_harvester_flows_created_total",
+            Kind::Counter,
+            "Flows that began at the harvester",
+            |harvester| harvester.created,
+        );
+        family(
+            "flowprobe_harvester_queue_length",
+            Kind::Gauge,
+            "Records between the harvester and the exporter",
+            |harvester| harvester.queue_length,
+        );
+        family(
+            "flowprobe_harvester_swaps_total",
+            Kind::Counter,
+            "How often the harvester has emptied the caches",
+            |harvester| harvester.swaps,
+        );
     }
 }
 

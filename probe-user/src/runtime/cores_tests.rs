@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which CPUs threads get, on hosts of every kind.
 
-use super::{super::topology::Nic, *};
+use super::{
+    cores::{Cores, Threads},
+    topology::{Nic, Topology},
+};
+use crate::{cli::CorePlan, error::ProbeError};
 
 const ONE_EACH: Threads = Threads { harvesters: 1, exporters: 1, workers: 0 };
 
