@@ -18,7 +18,7 @@ help:
 	@echo 'make test                                       every test, the privileged ones included (root)'
 	@echo 'make test-kernels                               tests under other kernels, in virtual machines (Debian 12)'
 	@echo 'make check                                      formatting and clippy, warnings are errors'
-	@echo 'make bench                                      every bench in its quick form (root for xdp_cost)'
+	@echo 'make bench                                      every bench in its quick form (root for what attaches XDP)'
 	@echo 'ARGS="…" adds options of probe run, or of the benches.'
 
 setup:
@@ -55,7 +55,7 @@ check:
 check-deploy:
 	@deploy/check.sh
 
-BENCHES := merge harvest queue encode xdp_cost replay
+BENCHES := merge harvest queue encode xdp_cost replay engines peers host
 
 bench: setup
 	$(CARGO) build --locked --release -p probe-user -p probe-bench --bin probe $(addprefix --bin ,$(BENCHES))

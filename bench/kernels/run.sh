@@ -5,11 +5,15 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: bench/kernels/run.sh SERIES [--module NAME]… [--tool NAME]… [--file PATH]… [--at PATH=GUEST_PATH]… [--seconds N] -- COMMAND…
+Usage: bench/kernels/run.sh SERIES [--nics MODEL]… [--module NAME]… [--tool NAME]… [--file PATH]… [--at PATH=GUEST_PATH]… [--seconds N] -- COMMAND…
 
 SERIES is 6.1 or 6.12: the newest of Debian's kernels of that series, downloaded once. Files and folders stand at the
 same place in the guest, programs with the libraries they need (stripped). The guest is root with /proc, /sys, /dev, /tmp, bpffs
 and lo; COMMAND is given to sh. The exit status is that of COMMAND; 3: the guest could not be had.
+
+--nics gives the guest two NICs of a model with a cable between them, and the driver: virtio (four queues, taps on a bridge
+in a network namespace of its own), igb or e1000e (a hub inside QEMU). COMMAND finds their names in GUEST_NICS, as
+DRIVER=NAME,NAME. They need QEMU 10, which is fetched from bookworm-backports once and not installed.
 TEXT
 }
 
@@ -19,9 +23,10 @@ fail() { say "error: $*"; exit 3; }
 series=${1:-}
 [[ $series == 6.1 || $series == 6.12 ]] || { usage >&2; exit 2; }
 shift
-modules=() files=() seconds=300
+modules=() files=() nics=() seconds=300
 while (($#)); do
     case $1 in
+        --nics) nics+=("$2"); shift 2 ;;
         --module) modules+=("$2"); shift 2 ;;
         --tool) files+=("$(command -v "$2")=/bin/$2"); shift 2 ;;
         --file) files+=("$2=$2"); shift 2 ;;
@@ -38,7 +43,9 @@ for tool in qemu-system-x86_64 cpio modprobe apt-get dpkg-deb; do
 done
 
 cd "$(dirname "$0")/../.."
-store=${CARGO_TARGET_DIR:-$PWD/target}/kernels/$series
+here=$PWD/bench/kernels
+cache=${CARGO_TARGET_DIR:-$PWD/target}/kernels
+store=$cache/$series
 
 # The newest image of a series, unpacked; its modules too, because the guest's insmod reads no xz.
 fetch() {
@@ -66,6 +73,35 @@ if [[ ! -d $store ]]; then
     fetch
 fi
 version=$(ls "$store/lib/modules")
+
+emulator=(qemu-system-x86_64) devices=(-nic none)
+if ((${#nics[@]})); then
+    "$here/fetch-qemu.sh" "$cache/qemu" || fail "QEMU 10 could not be had"
+    # The modules and ROMs of the same build; the BIOS is that of Debian 12.
+    emulator=(env "QEMU_MODULE_DIR=$cache/qemu/usr/lib/x86_64-linux-gnu/qemu" "$here/with-taps.sh"
+        "$cache/qemu/usr/bin/qemu-system-x86_64" -L "$cache/qemu/usr/share/qemu" -L /usr/share/qemu -L /usr/share/seabios)
+fi
+# Without a ROM for booting from the network; on a port of its own each, or igb's virtual functions collide.
+nic() {
+    local model=$1 end=$2 backend=$3 number=${#devices[@]}
+    devices+=(-netdev "$backend,id=$model$end" -device "pcie-root-port,id=port$number,chassis=$number"
+        -device "$4,bus=port$number,netdev=$model$end,romfile=")
+}
+for model in "${nics[@]}"; do
+    for end in 0 1; do
+        case $model in
+            virtio)
+                nic virtio $end "tap,ifname=tap$end,script=no,downscript=no,queues=4" virtio-net-pci,mq=on,vectors=10
+                ((end)) || modules+=(virtio_pci virtio_net)
+                ;;
+            igb | e1000e)
+                nic "$model" $end "hubport,hubid=${#model}" "$model"
+                ((end)) || modules+=("$model")
+                ;;
+            *) fail "no NICs of model $model are known here: virtio, igb, e1000e" ;;
+        esac
+    done
+done
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -124,6 +160,17 @@ busybox mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 for applet in uname cat ls grep sleep seq mkdir rm mount umount; do busybox ln -s /bin/busybox /bin/\$applet; done
 for module in /modules/*.ko; do [ -e "\$module" ] && { busybox insmod "\$module" || echo "insmod \$module failed"; }; done
 ip link set lo up
+# DRIVER=NAME,NAME for each pair, in the order of the bus.
+for driver in virtio_net igb e1000e; do
+    names=
+    for device in /sys/class/net/*/device/driver; do
+        [ -e "\$device" ] && [ "\$(busybox basename "\$(busybox readlink "\$device")")" = \$driver ] || continue
+        name=\${device#/sys/class/net/}
+        names=\$names,\${name%%/*}
+    done
+    [ "\$names" ] && GUEST_NICS="\$GUEST_NICS \$driver=\${names#,}"
+done
+export GUEST_NICS
 cd /tmp
 sh /command
 echo "$mark \$?"
@@ -133,8 +180,8 @@ chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet) >"$root.cpio"
 trap 'rm -rf "$root" "$root.cpio" "$root.log"' EXIT
 
-timeout "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -M q35 -cpu max -smp 2 -m 2048 \
-    -nodefaults -display none -monitor none -serial stdio -no-reboot -nic none \
+timeout "$seconds" "${emulator[@]}" -accel tcg,thread=multi -M q35 -cpu max -smp 2 -m 2048 \
+    -nodefaults -display none -monitor none -serial stdio -no-reboot "${devices[@]}" \
     -kernel "$store"/boot/vmlinuz-* -initrd "$root.cpio" \
     -append 'console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off' </dev/null |
     tr -d '\r' | tee "$root.log" | grep --line-buffered -v "^$mark" || true

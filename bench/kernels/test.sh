@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Tests under Debian's kernels 6.1 and 6.12: that the verifier takes the program and it answers as the parser does, and
-# what the kernel at hand may not have (SCTP).
+# what the kernel at hand may not have (SCTP); and the whole probe on veth and on three kinds of NIC.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,11 +23,17 @@ for test in "${TESTS[@]}"; do
     # The guest is slow: one at a time, or they run into each other's time limits.
     commands+=("$binary --include-ignored --nocapture --test-threads 1 \$only &&")
 done
+nics=$(grep -E '/nics-[0-9a-f]+$' <<<"$binaries") && probe=$(grep -E '/debug/probe$' <<<"$binaries" | head -n1) || {
+    echo 'test-kernels: no test nics, or no probe, was built' >&2
+    exit 3
+}
 
 for series in 6.1 6.12; do
     only=
     [[ $series != 6.1 ]] || only=$ON_6_1
-    echo "== Linux $series: ${TESTS[*]} $only"
-    bench/kernels/run.sh "$series" --module sctp --module veth --tool setpriv "${files[@]}" \
-        --file "$PWD/common/vectors" --file "$PWD/bench/lab/Cargo.toml" -- "uname -r && only='$only' && ${commands[*]} true"
+    echo "== Linux $series: ${TESTS[*]} $only nics"
+    bench/kernels/run.sh "$series" --nics virtio --nics igb --nics e1000e --module sctp --module veth --module sch_ingress \
+        --module cls_bpf --tool setpriv "${files[@]}" --file "$nics" --file "$probe" \
+        --file "$PWD/common/vectors" --file "$PWD/bench/lab/Cargo.toml" \
+        -- "uname -r && only='$only' && ${commands[*]} $nics"
 done

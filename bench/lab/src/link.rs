@@ -62,6 +62,14 @@ impl LinkEnd {
         self.namespace.run("ethtool", &["-K", &self.name, "gro", "on"]).map(drop)
     }
 
+    /// Whether it has a link: a NIC may take a second for it, also when a program is attached or detached.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn has_carrier(&self) -> Result<bool> {
+        Ok(self.namespace.ip(&["link", "show", "dev", &self.name])?.contains("LOWER_UP"))
+    }
+
     /// Whether an XDP program is attached.
     ///
     /// # Errors
@@ -99,6 +107,23 @@ impl Link {
         let sender = Arc::new(Namespace::new(&format!("{label}-gen"))?);
         let metered = Arc::new(Namespace::new(&format!("{label}-tap"))?);
         Self::between(&sender, "gen0", &metered, "tap0", queues)
+    }
+
+    /// A cable that is there already, its two interfaces in this process' namespace: each moves to a new
+    /// namespace, from where the kernel brings it back when that goes. For NICs.
+    ///
+    /// The receiving end takes every frame: the lab's are addressed to nobody, and a NIC is not a veth.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn adopt(label: &str, sender_name: &str, metered_name: &str) -> Result<Self> {
+        let sender = Arc::new(Namespace::new(&format!("{label}-gen"))?);
+        let metered = Arc::new(Namespace::new(&format!("{label}-tap"))?);
+        for (namespace, name) in [(&sender, sender_name), (&metered, metered_name)] {
+            run("ip", &["link", "set", name, "netns", namespace.name()])?;
+            namespace.ip(&["link", "set", name, "arp", "off", "promisc", "on", "up"])?;
+        }
+        Ok(Self { sender: end(&sender, sender_name)?, metered: end(&metered, metered_name)? })
     }
 
     /// A cable between two namespaces, which may be the same.

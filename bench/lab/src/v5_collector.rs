@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use netflow_parser::{NetflowPacket, NetflowParser};
+use netflow_parser::{NetflowPacket, NetflowParser, static_versions::v5::FlowSet};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
 use crate::{FlowId, Flows, Namespace, Sums};
@@ -153,6 +153,25 @@ impl Export {
         self.records.iter().filter(move |record| record.engine.1 == engine_id)
     }
 
+    /// Sums per flow of datagrams from an exporter that is not ours: sequence and times are not looked at.
+    ///
+    /// # Errors
+    /// When one is not NetFlow v5.
+    pub fn flows_of_others(datagrams: &[Datagram]) -> Result<Flows> {
+        let mut parser = NetflowParser::default();
+        let mut flows = Flows::new();
+        for (number, Datagram { from, octets }) in datagrams.iter().enumerate() {
+            let parsed = parser.parse_bytes(octets);
+            let [NetflowPacket::V5(packet)] = parsed.packets.as_slice() else {
+                bail!("datagram {number} from {from} is no NetFlow v5: {:?}", parsed.error);
+            };
+            for record in &packet.flowsets {
+                *flows.entry(flow_of(record)).or_default() += sums_of(record);
+            }
+        }
+        Ok(flows)
+    }
+
     /// Decodes datagrams in the order of their arrival.
     ///
     /// # Errors
@@ -197,15 +216,8 @@ impl Export {
             let unix_ms = |uptime: u32| now_ms.saturating_sub(u64::from(header.sys_up_time - uptime));
             self.records.push(V5Record {
                 engine: (header.engine_type, header.engine_id),
-                flow: FlowId {
-                    source: record.src_addr.into(),
-                    destination: record.dst_addr.into(),
-                    source_port: record.src_port,
-                    destination_port: record.dst_port,
-                    protocol: record.protocol_number,
-                    tos: record.tos,
-                },
-                sums: Sums { packets: record.d_pkts.into(), octets: record.d_octets.into() },
+                flow: flow_of(record),
+                sums: sums_of(record),
                 tcp_flags: record.tcp_flags,
                 input: record.input,
                 first_ms: unix_ms(record.first),
@@ -214,4 +226,19 @@ impl Export {
         }
         Ok(())
     }
+}
+
+fn flow_of(record: &FlowSet) -> FlowId {
+    FlowId {
+        source: record.src_addr.into(),
+        destination: record.dst_addr.into(),
+        source_port: record.src_port,
+        destination_port: record.dst_port,
+        protocol: record.protocol_number,
+        tos: record.tos,
+    }
+}
+
+fn sums_of(record: &FlowSet) -> Sums {
+    Sums { packets: record.d_pkts.into(), octets: record.d_octets.into() }
 }

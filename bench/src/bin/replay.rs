@@ -11,8 +11,8 @@ use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
-use std::{env, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
@@ -23,6 +23,7 @@ use nix::sys::time::TimeValLike;
 use nix::sys::wait::wait;
 use probe_bench::random::Random;
 use probe_bench::report::{BenchArgs, Metric, Report};
+use probe_bench::scratch::{Folder, find_program, probe_program};
 use probe_lab::pcap_file::{PcapFormat, PcapWriter};
 use serde_json::{Value, json};
 
@@ -53,14 +54,14 @@ fn main() -> Result<()> {
     let (packets, rounds) = if args.bench.quick { (QUICK_PACKETS, 1) } else { (PACKETS, 3) };
     // pmacctd leaves its plugin behind; as its reaper we count that too.
     set_child_subreaper(true).context("cannot become the reaper of grandchildren")?;
-    let folder = Folder::new()?;
+    let folder = Folder::new("replay")?;
     let collector = UdpSocket::bind("127.0.0.1:0").context("cannot open a UDP socket on 127.0.0.1")?;
     collector.set_read_timeout(Some(Duration::from_millis(100)))?;
     let port = collector.local_addr()?.port();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| forget(&collector, &stop));
-        let measured = measure(args.bench, (packets, rounds), &folder.0, port);
+        let measured = measure(args.bench, (packets, rounds), folder.path(), port);
         stop.store(true, Ordering::Relaxed);
         measured
     })
@@ -105,12 +106,7 @@ fn contenders(folder: &Path, file: &Path, port: u16) -> Result<Vec<Contender>> {
     let (file, collector) = (file.display().to_string(), format!("127.0.0.1:{port}"));
     let ledger = folder.join("ledger.json").display().to_string();
     let own = |arguments: &[&str]| arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    let probe = env::current_exe()?.with_file_name("probe");
-    ensure!(
-        probe.is_file(),
-        "there is no {}: build it with 'cargo build --release -p probe-user'",
-        probe.display()
-    );
+    let probe = probe_program()?;
     let mut contenders = vec![Contender {
         name: "probe",
         program: probe,
@@ -144,7 +140,7 @@ fn contenders(folder: &Path, file: &Path, port: u16) -> Result<Vec<Contender>> {
         ("nfpcapd", own(&["-r", &file, "-w", &flows])),
     ];
     for (name, arguments) in peers {
-        match find(name) {
+        match find_program(name) {
             Some(program) => contenders.push(Contender { name, program, arguments }),
             None => {
                 eprintln!("{name} is not installed: it is left out (apt-get install softflowd pmacct nfdump)")
@@ -152,13 +148,6 @@ fn contenders(folder: &Path, file: &Path, port: u16) -> Result<Vec<Contender>> {
         }
     }
     Ok(contenders)
-}
-
-/// A program on the path, or where Debian puts daemons.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
-    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 /// CPU time of a program and of what it started.
@@ -225,23 +214,4 @@ fn write_capture(path: &Path, flows: u32, packets: u64) -> Result<()> {
     }
     writer.finish()?;
     Ok(())
-}
-
-/// A folder of our own that goes away with us.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let folder = env::temp_dir().join(format!("flowprobe-replay-{}", std::process::id()));
-        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}; remove it by hand", self.0.display());
-        }
-    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Programs for the bench `xdp_cost`: an empty one, one that varies the flow from round to round and then
-//! calls the program under test, and the probe's parser in front of the kernel's own hash maps.
+//! calls the program under test, and the probe's parser in front of the kernel's own hash maps. And one that lets
+//! everything pass, for the bench `host`.
 #![no_std]
 #![no_main]
 
@@ -40,6 +41,12 @@ static LRU_PERCPU_HASH: LruPerCpuHashMap<FlowKey, Slot> = LruPerCpuHashMap::with
 #[xdp]
 pub(crate) fn empty(_: XdpContext) -> u32 {
     xdp_action::XDP_DROP
+}
+
+/// What XDP itself takes of a host's traffic.
+#[xdp]
+pub(crate) fn pass(_: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
 }
 
 /// Writes a random flow number into the frame (uniform over a power of two) and calls the program under
