@@ -4,13 +4,19 @@
 //! - `netlink`: requests and notifications
 //! - `link`: one interface
 //! - `role`: is it a mirror port or the host's own?
-//! - `monitor`: interfaces that go down, vanish and come back
+//! - `bridge`: a bridge and its ports
+//! - `monitor`, `watch_list`, `link_change`: interfaces and bridges that change, vanish and come back
 
+mod bridge;
 mod link;
+mod link_change;
 mod monitor;
 mod netlink;
 mod role;
+mod watch_list;
 
+pub use bridge::{Bridge, bridge};
 pub use link::{Link, drops, find, links};
-pub use monitor::{LinkChange, LinkMonitor};
+pub use link_change::{LinkChange, LinkSettings};
+pub use monitor::LinkMonitor;
 pub use role::{Role, RoleChoice, choose};

@@ -134,8 +134,14 @@ impl Interfaces {
 
     fn apply(&mut self, change: &LinkChange, program: &mut LoadedProgram, out: &mut Vec<Consequence>) {
         let name = match change {
-            LinkChange::Gone { name, .. } => name,
+            LinkChange::Gone { name, .. } | LinkChange::Renamed { from: name, .. } => name,
             LinkChange::Came(link) | LinkChange::Down(link) | LinkChange::Up(link) => &link.name,
+            LinkChange::Settings { .. }
+            | LinkChange::PortAdded { .. }
+            | LinkChange::PortRemoved { .. }
+            | LinkChange::BridgeGone { .. }
+            | LinkChange::BridgeCame(_)
+            | LinkChange::BridgeRenamed { .. } => return,
         };
         let mode = self.mode;
         let Some(entry) = self.metered.iter_mut().find(|entry| entry.link.name == *name) else { return };
@@ -157,6 +163,10 @@ impl Interfaces {
                 info!("interface {name} is up again");
                 entry.link = link.clone();
             }
+            LinkChange::Renamed { link, .. } => {
+                info!("interface {name} is now named {}; metering goes on", link.name);
+                entry.link = link.clone();
+            }
             LinkChange::Came(link) => {
                 let old = std::mem::replace(&mut entry.link, link.clone()).index;
                 if old != link.index {
@@ -172,6 +182,8 @@ impl Interfaces {
                     }
                 }
             }
+            // Nothing to do yet.
+            _ => {}
         }
     }
 
