@@ -47,6 +47,14 @@ impl DomainNumbers {
         }
     }
 
+    /// A group has another name from now on.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        self.groups
+            .iter_mut()
+            .filter(|group| group.name == from)
+            .for_each(|group| to.clone_into(&mut group.name));
+    }
+
     fn unused(&self) -> Option<u8> {
         (0..=u8::MAX).find(|number| !self.groups.iter().any(|group| group.number == *number))
     }

@@ -2,26 +2,28 @@
 //! What the host says of its interfaces, by rtnetlink.
 //!
 //! - `netlink`: requests and notifications
-//! - `link`, `link_kind`: one interface
+//! - `link`: one interface; `link_kind`: what it is made of
 //! - `clsact`: where its tc filters are
 //! - `role`: is it a mirror port or the host's own?
-//! - `monitor`: interfaces that go down, vanish and come back
+//! - `bridge`: a bridge and its ports
+//! - `monitor`, `watch_list`, `link_change`: interfaces and bridges that change, vanish and come back
 
+mod bridge;
 pub(crate) mod clsact;
 mod link;
+mod link_change;
 mod link_kind;
 mod monitor;
 mod netlink;
 mod role;
+mod watch_list;
 
+pub use bridge::{Bridge, bridge};
 pub use link::{Link, drops, find, links};
+pub use link_change::{LinkChange, LinkSettings};
 pub use link_kind::LinkKind;
-pub use monitor::{LinkChange, LinkMonitor};
+pub use monitor::LinkMonitor;
 pub use role::{Role, RoleChoice, choose};
-
-pub fn bridge_ports<'a>(_links: &'a [Link], _name: &str) -> Vec<&'a Link> {
-    Vec::new()
-}
 
 pub fn rx_queues(name: &str) -> Option<u32> {
     let entries = std::fs::read_dir(format!("/sys/class/net/{name}/queues")).ok()?;

@@ -1,154 +1,158 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Interfaces that go down, vanish and come back.
+//! Interfaces and bridges that change, vanish and come back. What the differences mean is decided in `watch_list`.
 
-use std::io;
+use std::{collections::BTreeSet, fs, io, path::Path};
 
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage},
+};
 use netlink_sys::Socket;
 
-use super::{Link, link, netlink};
+use super::{
+    Bridge, Link, LinkChange, LinkSettings, netlink,
+    watch_list::{Look, Sight, WatchList},
+};
 
-/// What became of a watched interface since the last look.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum LinkChange {
-    /// The interface with this index is gone; what was attached to it is detached.
-    Gone {
-        /// Its name.
-        name: String,
-        /// The index it had.
-        index: u32,
-    },
-    /// An interface of that name is there (again), perhaps with another index.
-    Came(Link),
-    /// It went down: no packets until it is up again.
-    Down(Link),
-    /// It is up again.
-    Up(Link),
-}
-
-struct Watched {
-    name: String,
-    link: Option<Link>,
-}
-
-/// Watches interfaces by name.
+/// Watches interfaces by name and index, and bridges with their ports.
 pub struct LinkMonitor {
     socket: Socket,
-    watched: Vec<Watched>,
+    list: WatchList,
+    /// Something may have changed that no notification will tell.
+    unsure: bool,
+    /// Of what is watched, indexes removed since the last look.
+    removed: BTreeSet<u32>,
 }
 
 impl LinkMonitor {
-    /// Watches interfaces, as they are now.
+    /// Watches interfaces, as they were when `links` was read.
     ///
     /// # Errors
     /// When netlink fails.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { socket: netlink::listen()?, watched: Vec::new() })
+    pub fn new(links: &[Link]) -> io::Result<Self> {
+        let mut monitor = Self {
+            socket: netlink::listen()?,
+            list: WatchList::default(),
+            unsure: true,
+            removed: BTreeSet::new(),
+        };
+        let sights = sights()?;
+        for link in links {
+            monitor.list.watch(link, settings(&sights, link));
+        }
+        Ok(monitor)
     }
 
-    pub fn watch(&mut self, link: &Link) {
-        self.watched.push(Watched { name: link.name.clone(), link: Some(link.clone()) });
-    }
-
-    pub fn forget(&mut self, name: &str) {
-        self.watched.retain(|watched| watched.name != name);
-    }
-
-    pub fn watch_bridge(&mut self, _name: &str) -> io::Result<()> {
+    /// Watches one more interface, as it was when `link` was read.
+    ///
+    /// # Errors
+    /// When netlink fails.
+    pub fn watch(&mut self, link: &Link) -> io::Result<()> {
+        self.list.watch(link, settings(&sights()?, link));
+        self.unsure = true;
         Ok(())
+    }
+
+    /// Watches an interface no longer; returns whether it was. If it is the port of a watched bridge, it is told of
+    /// again only when it is added to the bridge anew.
+    pub fn forget(&mut self, name: &str) -> bool {
+        self.list.forget(name)
+    }
+
+    /// Watches a bridge and its ports, as they were when `bridge` was read.
+    ///
+    /// # Errors
+    /// When netlink fails.
+    pub fn watch_bridge(&mut self, bridge: &Bridge) -> io::Result<()> {
+        let sights = sights()?;
+        self.list.watch_bridge(bridge, |port| settings(&sights, port));
+        self.unsure = true;
+        Ok(())
+    }
+
+    /// Watches a bridge no longer, nor its ports but those watched by themselves; returns whether it was.
+    pub fn forget_bridge(&mut self, name: &str) -> bool {
+        self.list.forget_bridge(name)
     }
 
     /// What changed since the last call. Never blocks; looks at the interfaces only if the kernel said that
     /// something happened to one.
     ///
     /// # Errors
-    /// When netlink fails.
+    /// When netlink fails; the next call looks again.
     pub fn changes(&mut self) -> io::Result<Vec<LinkChange>> {
-        if !self.heard()? {
+        self.listen()?;
+        if !self.unsure {
             return Ok(Vec::new());
         }
         // The notifications only say when to look: the state is read anew, so none can be missed.
-        let now = link::links()?;
-        let mut changes = Vec::new();
-        for watched in &mut self.watched {
-            let found = now.iter().find(|link| link.name == watched.name).cloned();
-            compare(watched.link.as_ref(), found.as_ref(), &mut changes);
-            watched.link = found;
-        }
-        Ok(changes)
+        let sights = sights()?;
+        let removed: Vec<u32> = std::mem::take(&mut self.removed).into_iter().collect();
+        self.unsure = false;
+        Ok(self.list.compare(&Look { sights: &sights, removed: &removed, queues: &receive_queues }))
     }
 
-    fn heard(&mut self) -> io::Result<bool> {
-        let mut heard = false;
+    /// Reads what the kernel has said.
+    fn listen(&mut self) -> io::Result<()> {
         loop {
             match self.socket.recv_from_full() {
                 Ok((octets, _)) => {
-                    netlink::each(&octets, |message| {
-                        heard |= matches!(
-                            message,
-                            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_)
-                        );
+                    netlink::each(&octets, |message| match message {
+                        RouteNetlinkMessage::NewLink(_) => self.unsure = true,
+                        RouteNetlinkMessage::DelLink(message) => {
+                            self.unsure = true;
+                            // Of other families are ports that leave a bridge (br_ifinfo_notify, AF_BRIDGE).
+                            let index = message.header.index;
+                            let whole = message.header.interface_family == AddressFamily::Unspec;
+                            if whole && self.list.knows(index) {
+                                self.removed.insert(index);
+                            }
+                        }
+                        _ => {}
                     })?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // More happened than the socket could hold: look.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => heard = true,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.unsure = true,
                 Err(error) => return Err(error),
             }
         }
     }
 }
 
-fn compare(before: Option<&Link>, now: Option<&Link>, changes: &mut Vec<LinkChange>) {
-    match (before, now) {
-        (Some(before), Some(now)) if before.index == now.index => match (before.up, now.up) {
-            (true, false) => changes.push(LinkChange::Down(now.clone())),
-            (false, true) => changes.push(LinkChange::Up(now.clone())),
-            _ => {}
-        },
-        (before, now) => {
-            if let Some(before) = before {
-                changes.push(LinkChange::Gone { name: before.name.clone(), index: before.index });
+/// All interfaces now.
+fn sights() -> io::Result<Vec<Sight>> {
+    let answers = netlink::dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    Ok(answers
+        .iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => {
+                Link::of(message).map(|link| Sight { link, mtu: mtu(message) })
             }
-            if let Some(now) = now {
-                changes.push(LinkChange::Came(now.clone()));
-            }
-        }
-    }
+            _ => None,
+        })
+        .collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn mtu(message: &LinkMessage) -> u32 {
+    let mtu = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    mtu.unwrap_or(0)
+}
 
-    fn link(index: u32, up: bool) -> Link {
-        Link {
-            index,
-            name: "eth1".to_owned(),
-            up,
-            controller: None,
-            stacked_on: None,
-            loopback: false,
-            kind: super::super::LinkKind::default(),
-            mtu: 1500,
-        }
-    }
+/// Settings of a link that is there; one that has gone meanwhile has none, which the next look tells.
+fn settings(sights: &[Sight], link: &Link) -> LinkSettings {
+    sights.iter().find(|sight| sight.link.index == link.index).map_or_else(LinkSettings::default, |sight| {
+        LinkSettings { mtu: sight.mtu, receive_queues: receive_queues(&sight.link.name) }
+    })
+}
 
-    #[test]
-    fn each_change_is_told_once() {
-        let told = |before: Option<Link>, now: Option<Link>| {
-            let mut changes = Vec::new();
-            compare(before.as_ref(), now.as_ref(), &mut changes);
-            changes
-        };
-        assert_eq!(told(None, None), []);
-        assert_eq!(told(Some(link(3, true)), Some(link(3, true))), []);
-        assert_eq!(told(Some(link(3, true)), Some(link(3, false))), [LinkChange::Down(link(3, false))]);
-        assert_eq!(told(Some(link(3, false)), Some(link(3, true))), [LinkChange::Up(link(3, true))]);
-        let gone = LinkChange::Gone { name: "eth1".to_owned(), index: 3 };
-        assert_eq!(told(Some(link(3, true)), None), std::slice::from_ref(&gone));
-        assert_eq!(told(None, Some(link(4, true))), [LinkChange::Came(link(4, true))]);
-        assert_eq!(told(Some(link(3, true)), Some(link(4, true))), [gone, LinkChange::Came(link(4, true))]);
-    }
+/// Receive queues in use, where /sys shows this namespace's interfaces. rtnetlink tells only how many there could be.
+fn receive_queues(name: &str) -> Option<u32> {
+    let entries = fs::read_dir(Path::new("/sys/class/net").join(name).join("queues")).ok()?;
+    let receiving = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"rx-");
+    u32::try_from(entries.filter_map(Result::ok).filter(receiving).count()).ok().filter(|count| *count > 0)
 }

@@ -32,6 +32,39 @@ const LINK_HEADER: u32 = 22;
 /// Where the places of an interface in the map of sockets begin, and which queues have one.
 type Sockets = (u32, Vec<u32>);
 
+/// Why the kernel's programs do not take the packets of an interface.
+enum Refused {
+    Kernel(KernelError),
+    Probe(ProbeError),
+}
+
+impl From<KernelError> for Refused {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<ProbeError> for Refused {
+    fn from(error: ProbeError) -> Self {
+        Self::Probe(error)
+    }
+}
+
+impl From<Refused> for ProbeError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Kernel(error) => error.into(),
+            Refused::Probe(error) => error,
+        }
+    }
+}
+
+/// Whether the kernel or the driver cannot, so that another engine may. Where somebody else is there already, as a second
+/// probe, or the interface is not there, another engine would hide that.
+fn is_inability(error: &KernelError) -> bool {
+    matches!(error, KernelError::Attach { .. } | KernelError::Load { .. } | KernelError::NoPrivilege { .. })
+}
+
 /// What takes the packets of an interface. Whoever has it gives it back to [`Engines::detach`].
 pub(super) enum Capture {
     /// The kernel's programs, perhaps with sockets behind them.
@@ -140,15 +173,16 @@ impl Engines {
     pub(super) fn attach(&mut self, link: &Link, role: Role, alone: bool) -> Result<Capture, ProbeError> {
         let Some(why) = self.why_not_kernel(role) else {
             return match self.attach_program(link, role) {
-                Err(error) if self.options.engine == Engine::Auto => {
+                Err(Refused::Kernel(error))
+                    if self.options.engine == Engine::Auto && is_inability(&error) =>
+                {
                     warn!(
-                        "interface {}: packet sockets (AF_PACKET) take its packets, because XDP cannot: {}",
-                        link.name,
-                        error.report()
+                        "interface {}: packet sockets (AF_PACKET) take its packets, because XDP cannot: {error}",
+                        link.name
                     );
                     self.open_packet_sockets(link, role, alone)
                 }
-                result => result,
+                result => result.map_err(ProbeError::from),
             };
         };
         if let Some(why) = why {
@@ -166,7 +200,7 @@ impl Engines {
         }
     }
 
-    fn attach_program(&mut self, link: &Link, role: Role) -> Result<Capture, ProbeError> {
+    fn attach_program(&mut self, link: &Link, role: Role) -> Result<Capture, Refused> {
         let plan = self.plan(role);
         let steers_all = self.options.engine == Engine::AfXdp;
         if steers_all && role == Role::Host {
@@ -174,7 +208,8 @@ impl Engines {
                 "engine af_xdp on {}: packets that go to an AF_XDP socket do not reach the host, and this is the host's own interface",
                 link.name
             ))
-            .hint("take engine auto or xdp for it, or --role tap if nothing else needs its packets"));
+            .hint("take engine auto or xdp for it, or --role tap if nothing else needs its packets")
+            .into());
         }
         let Some(program) = &mut self.program else { return Err(KernelError::NoObject.into()) };
         // Before the program is there, so that what goes out can be told from what came in.
@@ -203,7 +238,7 @@ impl Engines {
                 Ok(opened) => (sockets, zero_copy) = opened,
                 Err(error) if steers_all => {
                     self.forget(link.index);
-                    return Err(error);
+                    return Err(error.into());
                 }
                 Err(error) => warn!(
                     "interface {}: fragments are metered with ports 0, because no AF_XDP socket can be had for them: {}",

@@ -18,13 +18,12 @@ use crate::{
     cli::InterfaceOptions,
     control::InterfaceInfo,
     error::ProbeError,
+    export::DomainNumbers,
     flow::Timestamp,
     kernel::KernelError,
-    net::{self, LinkChange, LinkMonitor},
+    net::{self, Link, LinkChange, LinkMonitor},
 };
 
-/// Observation domains there are: one for each interface that was named, and for each bridge.
-const DOMAINS: usize = 256;
 /// After so long, what takes the packets of an interface is made anew if it failed.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -57,12 +56,27 @@ pub(super) enum Consequence {
 pub(super) struct Interfaces {
     options: InterfaceOptions,
     metered: Vec<Metered>,
+    domains: DomainNumbers,
     monitor: LinkMonitor,
     status: SharedStatus,
 }
 
 fn netlink_failed(error: std::io::Error) -> ProbeError {
     ProbeError::host("cannot ask the kernel for its interfaces (rtnetlink)").because(error)
+}
+
+fn no_bridge(name: &str, error: std::io::Error) -> ProbeError {
+    match error.kind() {
+        std::io::ErrorKind::InvalidInput => {
+            ProbeError::usage(format!("interface {name} is no bridge")).hint("name it with --iface instead")
+        }
+        _ => netlink_failed(error),
+    }
+}
+
+/// What the domain of a bridge is called among those of interfaces.
+fn domain_of_bridge(name: &str) -> String {
+    format!("bridge {name}")
 }
 
 fn no_interface(name: &str) -> ProbeError {
@@ -76,28 +90,33 @@ impl Interfaces {
     /// When one does not exist, or the role asked for would cut the host off.
     pub(super) fn find(options: &InterfaceOptions) -> Result<Self, ProbeError> {
         let links = net::links().map_err(netlink_failed)?;
-        let find =
-            |name: &String| links.iter().find(|link| link.name == *name).ok_or_else(|| no_interface(name));
-        let mut monitor = LinkMonitor::new().map_err(netlink_failed)?;
-        let mut metered = Vec::new();
-        for (domain, name) in (0..).zip(&options.iface) {
-            let link = find(name)?;
-            metered.push(Metered::new(link, &links, options, None, domain)?);
+        let mut domains = DomainNumbers::default();
+        let mut metered: Vec<Metered> = Vec::new();
+        for name in &options.iface {
+            let link = links.iter().find(|link| link.name == *name).ok_or_else(|| no_interface(name))?;
+            metered.push(Metered::new(link, &links, options, None, domains.join(name))?);
         }
-        let first = u8::try_from(options.iface.len()).unwrap_or(u8::MAX);
-        for (domain, name) in (first..).zip(&options.bridge) {
-            find(name)?;
-            monitor.watch_bridge(name).map_err(netlink_failed)?;
-            let ports = net::bridge_ports(&links, name);
-            info!("bridge {name}: {} ports are metered, and those that are added later", ports.len());
-            for link in ports {
-                if metered.iter().all(|entry: &Metered| entry.link.index != link.index) {
-                    metered.push(Metered::new(link, &links, options, Some(name.clone()), domain)?);
+        let named: Vec<Link> = metered.iter().map(|entry| entry.link.clone()).collect();
+        let mut monitor = LinkMonitor::new(&named).map_err(netlink_failed)?;
+        for name in &options.bridge {
+            let bridge = net::bridge(name).map_err(|error| no_bridge(name, error))?;
+            let bridge = bridge.ok_or_else(|| no_interface(name))?;
+            // One member more than it has ports: its number stays its own also while it has none.
+            domains.join(&domain_of_bridge(name));
+            info!(
+                "bridge {name}: its {} ports are metered, and those that are added later",
+                bridge.ports.len()
+            );
+            for port in &bridge.ports {
+                if metered.iter().all(|entry| entry.link.index != port.index) {
+                    let domain = domains.join(&domain_of_bridge(name));
+                    metered.push(Metered::new(port, &links, options, Some(name.clone()), domain)?);
                 }
             }
+            monitor.watch_bridge(&bridge).map_err(netlink_failed)?;
         }
-        metered.iter().for_each(|entry| monitor.watch(&entry.link));
-        Ok(Self { options: options.clone(), metered, monitor, status: SharedStatus::default() })
+        let (options, status) = (options.clone(), SharedStatus::default());
+        Ok(Self { options, metered, domains, monitor, status })
     }
 
     /// Their indexes and observation domains.
@@ -158,13 +177,16 @@ impl Interfaces {
         }
         let links = net::links().map_err(netlink_failed)?;
         let link = links.iter().find(|link| link.name == name).ok_or_else(|| no_interface(name))?;
-        let domain = self.free_domain().ok_or_else(|| {
-            ProbeError::usage(format!("{DOMAINS} interfaces and bridges are metered, and no more can be"))
+        let domain = self.domains.join(name);
+        let added = Metered::new(link, &links, &self.options, None, domain).and_then(|mut entry| {
+            engines.prepare(link, entry.role)?;
+            self.monitor.watch(link).map_err(netlink_failed)?;
+            entry.attach(engines, false).map(|()| entry)
+        });
+        let entry = added.inspect_err(|_| {
+            self.monitor.forget(name);
+            self.domains.leave(name);
         })?;
-        let mut entry = Metered::new(link, &links, &self.options, None, domain)?;
-        engines.prepare(link, entry.role)?;
-        entry.attach(engines, false)?;
-        self.monitor.watch(link);
         let (info, index) = (entry.info(), link.index);
         self.metered.push(entry);
         self.publish();
@@ -195,18 +217,12 @@ impl Interfaces {
         let mut entry = self.metered.remove(at);
         entry.detach(engines, settle);
         self.monitor.forget(&entry.link.name);
+        match &entry.bridge {
+            Some(bridge) => self.domains.leave(&domain_of_bridge(bridge)),
+            None => self.domains.leave(&entry.link.name),
+        }
         info!("interface {} is not metered any more; its flows are exported", entry.link.name);
         out.extend([Consequence::Flush(entry.link.index), Consequence::Removed(entry.link.index)]);
-    }
-
-    /// A domain that no interface has, and no bridge.
-    fn free_domain(&self) -> Option<u8> {
-        let first = self.options.iface.len();
-        let bridges = first..first + self.options.bridge.len();
-        (0..=u8::MAX).find(|domain| {
-            !bridges.contains(&usize::from(*domain))
-                && self.metered.iter().all(|entry| entry.domain != *domain)
-        })
     }
 
     /// Follows what happened to the interfaces since the last call.
@@ -257,17 +273,13 @@ impl Interfaces {
         match change {
             LinkChange::Gone { name, index } => {
                 let Some(at) = named(&name) else { return };
+                warn!(
+                    "interface {name} is gone; its flows are exported, metering resumes when it comes back"
+                );
                 let entry = &mut self.metered[at];
                 entry.detach(engines, settle);
                 (entry.present, entry.link.up, entry.retry) = (false, false, None);
-                if entry.bridge.is_some() {
-                    self.drop_entry(at, engines, settle, out);
-                } else {
-                    warn!(
-                        "interface {name} is gone; its flows are exported, metering resumes when it comes back"
-                    );
-                    out.push(Consequence::Flush(index));
-                }
+                out.push(Consequence::Flush(index));
             }
             LinkChange::Down(link) => {
                 let Some(at) = named(&link.name) else { return };
@@ -292,6 +304,79 @@ impl Interfaces {
                     out.push(Consequence::Moved(old, entry.link.index));
                 }
                 resume(entry, engines, alone, now);
+            }
+            LinkChange::Renamed { from, link } => {
+                let Some(at) = named(&from) else { return };
+                info!("interface {from} is called {} now; metering goes on", link.name);
+                self.metered[at].link = link;
+            }
+            LinkChange::Settings { link, before, now: settings } => {
+                let Some(at) = named(&link.name) else { return };
+                let entry = &mut self.metered[at];
+                entry.link = link;
+                if before.receive_queues != settings.receive_queues || before.mtu < settings.mtu {
+                    info!(
+                        "interface {}: MTU {}, {} receive queues; what takes its packets is made anew",
+                        entry.link.name,
+                        settings.mtu,
+                        settings
+                            .receive_queues
+                            .map_or_else(|| "some".to_owned(), |queues| queues.to_string())
+                    );
+                    entry.detach(engines, settle);
+                    resume(entry, engines, alone, now);
+                }
+            }
+            LinkChange::PortAdded { bridge, port } => self.add_port(&bridge, &port, engines, now, out),
+            LinkChange::PortRemoved { bridge, name, .. } => {
+                let Some(at) = named(&name) else { return };
+                if self.metered[at].bridge.as_ref() == Some(&bridge) {
+                    info!("interface {name} is no port of bridge {bridge} any more");
+                    self.drop_entry(at, engines, settle, out);
+                }
+            }
+            LinkChange::BridgeGone { name } => {
+                warn!("bridge {name} is gone; its ports are metered again when it comes back");
+            }
+            LinkChange::BridgeCame(link) => info!("bridge {} is there again", link.name),
+            LinkChange::BridgeRenamed { from, link } => {
+                info!("bridge {from} is called {} now; metering goes on", link.name);
+                for entry in self.metered.iter_mut().filter(|entry| entry.bridge.as_ref() == Some(&from)) {
+                    entry.bridge = Some(link.name.clone());
+                }
+                self.domains.rename(&domain_of_bridge(&from), &domain_of_bridge(&link.name));
+            }
+        }
+    }
+
+    /// Meters a port that was added to a bridge.
+    fn add_port(
+        &mut self,
+        bridge: &str,
+        port: &Link,
+        engines: &mut Engines,
+        now: Timestamp,
+        out: &mut Vec<Consequence>,
+    ) {
+        if self.metered.iter().any(|entry| entry.link.index == port.index) {
+            return;
+        }
+        let domain = self.domains.join(&domain_of_bridge(bridge));
+        let links = net::links().unwrap_or_default();
+        match Metered::new(port, &links, &self.options, Some(bridge.to_owned()), domain) {
+            Ok(mut entry) => {
+                info!("interface {} is a port of bridge {bridge} now, and metered", port.name);
+                resume(&mut entry, engines, false, now);
+                self.metered.push(entry);
+                out.push(Consequence::Added(port.index, domain));
+            }
+            Err(error) => {
+                self.domains.leave(&domain_of_bridge(bridge));
+                error!(
+                    "interface {}, a new port of bridge {bridge}, is not metered: {}",
+                    port.name,
+                    error.report()
+                );
             }
         }
     }

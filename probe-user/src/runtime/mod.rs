@@ -4,10 +4,10 @@
 mod account;
 mod clock;
 mod cores;
-mod engines;
-mod http;
 #[cfg(test)]
 mod cores_tests;
+mod engines;
+mod http;
 mod interfaces;
 mod metered;
 mod observe;
