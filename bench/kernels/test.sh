@@ -6,9 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 readonly TESTS=(xdp_test_run export_sctp)
-# The verifier of 6.1 refuses the programs that keep details (it forgets the bounds of offsets that lie on the stack), so
-# there only those tests run that load the others.
-readonly ON_6_1='a_cut_anywhere every_nth_packet flows_are_metered packets_are_metered an_association'
 
 # Built as for `make test`, so nothing is built twice; what the build says is shown, because it may be why this ends.
 binaries=$(cargo test --locked --no-run --message-format=json |
@@ -21,7 +18,7 @@ for test in "${TESTS[@]}"; do
     }
     files+=(--file "$binary")
     # The guest is slow: one at a time, or they run into each other's time limits.
-    commands+=("$binary --include-ignored --nocapture --test-threads 1 \$only &&")
+    commands+=("$binary --include-ignored --nocapture --test-threads 1 &&")
 done
 nics=$(grep -E '/nics-[0-9a-f]+$' <<<"$binaries") && probe=$(grep -E '/debug/probe$' <<<"$binaries" | head -n1) || {
     echo 'test-kernels: no test nics, or no probe, was built' >&2
@@ -29,11 +26,8 @@ nics=$(grep -E '/nics-[0-9a-f]+$' <<<"$binaries") && probe=$(grep -E '/debug/pro
 }
 
 for series in 6.1 6.12; do
-    only=
-    [[ $series != 6.1 ]] || only=$ON_6_1
-    echo "== Linux $series: ${TESTS[*]} $only nics"
-    bench/kernels/run.sh "$series" --nics virtio --nics igb --nics e1000e --module sctp --module veth --module sch_ingress \
-        --module cls_bpf --tool setpriv "${files[@]}" --file "$nics" --file "$probe" \
-        --file "$PWD/common/vectors" --file "$PWD/bench/lab/Cargo.toml" \
-        -- "uname -r && only='$only' && ${commands[*]} $nics"
+    echo "== Linux $series: ${TESTS[*]} nics"
+    bench/kernels/run.sh "$series" --seconds 900 --nics virtio --nics igb --nics e1000e --module sctp --module veth \
+        --module sch_ingress --module cls_bpf --tool setpriv "${files[@]}" --file "$nics" --file "$probe" \
+        --file "$PWD/common/vectors" --file "$PWD/bench/lab/Cargo.toml" -- "uname -r && ${commands[*]} $nics"
 done

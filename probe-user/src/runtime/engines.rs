@@ -277,6 +277,17 @@ impl Engines {
                 why.unwrap_or_default()
             );
         }
+        // A frame in several buffers that is redirected to a socket which takes none is lost, and before Linux 6.6 nobody
+        // counts it (`xdp_do_redirect` refuses it after the program's verdict).
+        if attachment.multi_buffer() && !sources.iter().all(|source| source.binding().multi_buffer) {
+            let why = "frames of this interface may lie in several buffers, which AF_XDP sockets take since Linux 6.6";
+            if steers_all {
+                return Err(ProbeError::host(format!("engine af_xdp on {}: {why}", link.name))
+                    .hint("lower its MTU, or take engine xdp or af_packet"));
+            }
+            warn!("interface {}: fragments are metered with ports 0, because {why}", link.name);
+            return Ok((None, false));
+        }
         let Some(first) = self.places.take() else {
             warn!("interface {}: no more interfaces can have AF_XDP sockets", link.name);
             return Ok((None, false));

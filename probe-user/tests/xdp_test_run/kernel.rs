@@ -9,7 +9,8 @@ use nix::{
     unistd::Pid,
 };
 use probe_common::{
-    Detail, DetailedSlot, FlowKey, HashSeed, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS, Outcome,
+    Detail, DetailedSlot, Direction, FlowKey, HashSeed, KEY_CUSTOMER_VLAN_MASK, KEY_VLAN_MASK, KEY_WORDS,
+    Outcome,
     parse::{self, SliceBytes},
 };
 use probe_user::{
@@ -35,14 +36,14 @@ pub(super) struct Account {
 
 impl Account {
     /// By the parser over slices.
-    pub(super) fn of_slices(frames: &[Vec<u8>], details: bool) -> Self {
+    pub(super) fn of_slices(frames: &[Vec<u8>], details: bool, direction: Direction) -> Self {
         let mut account = Self::default();
         for frame in frames {
             account.received.0 += 1;
             account.received.1 += frame.len() as u64;
             match parse::parse(&SliceBytes::new(frame)) {
                 Ok(mut packet) => {
-                    packet.key.set_ingress_interface(LOOPBACK);
+                    packet.key.set_interface(LOOPBACK, direction);
                     let detail = if details { packet.detail } else { Detail::UNKNOWN };
                     account.add(&packet.key, 1, packet.octets.into(), packet.tcp_flags, detail);
                     account.noted += u64::from(packet.note.is_some());
@@ -63,16 +64,64 @@ impl Account {
     }
 }
 
+/// Which of the programs is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hook {
+    Xdp(Role),
+    /// The program for frames in several buffers.
+    XdpFrags(Role),
+    Tc(Direction),
+}
+
+impl Hook {
+    /// XDP of both roles, with frames in one buffer and in several, and tc both ways.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Xdp(Role::Tap),
+        Self::Xdp(Role::Host),
+        Self::XdpFrags(Role::Tap),
+        Self::XdpFrags(Role::Host),
+        Self::Tc(Direction::Ingress),
+        Self::Tc(Direction::Egress),
+    ];
+
+    /// As in the keys that its program makes.
+    pub(super) fn direction(self) -> Direction {
+        if let Self::Tc(direction) = self { direction } else { Direction::Ingress }
+    }
+
+    /// Whether the kernel takes a frame as a test packet: what a page holds, or for several buffers a page and 17 more,
+    /// with an Ethernet header; of a socket buffer also the IP header that its type promises (`bpf_prog_test_run_skb`).
+    pub(super) fn takes(self, frame: &[u8]) -> bool {
+        let shortest = match (self, frame.get(12..14)) {
+            (Self::Tc(_), Some([0x08, 0x00])) => SHORTEST + 20,
+            (Self::Tc(_), Some([0x86, 0xdd])) => SHORTEST + 40,
+            (Self::Tc(_), _) => SHORTEST + 1,
+            _ => SHORTEST,
+        };
+        let longest = if matches!(self, Self::XdpFrags(_)) { 72_000 } else { 3000 };
+        (shortest..=longest).contains(&frame.len())
+    }
+
+    /// What its program returns: XDP_DROP, XDP_PASS (enum xdp_action in include/uapi/linux/bpf.h), TC_ACT_UNSPEC.
+    fn verdict(self) -> u32 {
+        match self {
+            Self::Xdp(Role::Tap) | Self::XdpFrags(Role::Tap) => 1,
+            Self::Xdp(Role::Host) | Self::XdpFrags(Role::Host) => 2,
+            Self::Tc(_) => u32::MAX,
+        }
+    }
+}
+
 /// The program in the kernel, not attached.
 pub(super) struct Kernel {
-    program: LoadedProgram,
+    pub(super) program: LoadedProgram,
     pub(super) bank: Bank,
     pub(super) rings: Vec<SpillReader>,
     cache: CacheReader,
     pub(super) control: Arc<ControlMap>,
     epoch: u32,
     barrier: Barrier,
-    role: Role,
+    hook: Hook,
     details: bool,
     seen: Account,
 }
@@ -83,6 +132,10 @@ impl Kernel {
     }
 
     pub(super) fn load_with(role: Role, change: impl FnOnce(&mut KernelOptions)) -> Self {
+        Self::load_hook(Hook::Xdp(role), change)
+    }
+
+    pub(super) fn load_hook(hook: Hook, change: impl FnOnce(&mut KernelOptions)) -> Self {
         // One CPU: a test run counts where it runs.
         let mut cpu = CpuSet::new();
         cpu.set(0).unwrap();
@@ -108,7 +161,7 @@ impl Kernel {
             control,
             epoch: 0,
             barrier,
-            role,
+            hook,
             details,
             seen: Account::default(),
         }
@@ -121,15 +174,21 @@ impl Kernel {
 
     /// Runs the program over each frame.
     pub(super) fn run(&mut self, frames: &[Vec<u8>]) {
-        let program = self.program.xdp(self.role, false).unwrap();
-        // enum xdp_action (include/uapi/linux/bpf.h): XDP_DROP, XDP_PASS.
-        let verdict = if self.role == Role::Tap { 1 } else { 2 };
         for frame in frames {
-            let result = program
-                .test_run(TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })
-                .unwrap_or_else(|error| panic!("{} octets {frame:02x?}: {error}", frame.len()));
-            assert_eq!(result.return_value, verdict);
+            self.run_in(frame, None);
         }
+    }
+
+    /// Runs the program over a frame, in a context of the kernel's layout (`struct __sk_buff`).
+    pub(super) fn run_in(&mut self, frame: &[u8], context: Option<&[u8]>) {
+        let options = TestRunOptions { data_in: Some(frame), ctx_in: context, ..TestRunOptions::default() };
+        let result = match self.hook {
+            Hook::Xdp(role) => self.program.xdp(role, false).unwrap().test_run(options),
+            Hook::XdpFrags(role) => self.program.xdp(role, true).unwrap().test_run(options),
+            Hook::Tc(direction) => self.program.classifier(direction).unwrap().test_run(options),
+        };
+        let result = result.unwrap_or_else(|error| panic!("{} octets {frame:02x?}: {error}", frame.len()));
+        assert_eq!(result.return_value, self.hook.verdict(), "{:?}", self.hook);
     }
 
     /// What the ring holds, then what the cache does: the oldest first, for one key.
@@ -149,6 +208,11 @@ impl Kernel {
     /// Runs the program over each frame and returns what its maps say.
     pub(super) fn account(&mut self, frames: &[Vec<u8>]) -> Account {
         self.run(frames);
+        self.counted()
+    }
+
+    /// What the maps say of the packets since the last call.
+    pub(super) fn counted(&mut self) -> Account {
         let mut account = Account::default();
         for DetailedSlot { slot, detail } in self.slots() {
             account.add(&slot.key(), slot.packets.into(), slot.octets.into(), slot.tcp_flags(), detail);
@@ -175,18 +239,20 @@ impl Kernel {
         account.received = (all.received.0 - self.seen.received.0, all.received.1 - self.seen.received.1);
         self.seen = all;
         assert_eq!(counters.lost_records, 0, "the ring is large enough");
+        assert_eq!(counters.steered_packets, 0, "there is no socket");
         account
     }
 
     /// Compares frame by frame once a batch differs, so that the message shows the one frame.
     pub(super) fn check(&mut self, frames: &[Vec<u8>]) {
-        let frames: Vec<Vec<u8>> = frames.iter().filter(|frame| frame.len() >= SHORTEST).cloned().collect();
-        if self.account(&frames) == Account::of_slices(&frames, self.details) {
+        let frames: Vec<Vec<u8>> = frames.iter().filter(|frame| self.hook.takes(frame)).cloned().collect();
+        let (details, direction) = (self.details, self.hook.direction());
+        if self.account(&frames) == Account::of_slices(&frames, details, direction) {
             return;
         }
         for frame in &frames {
             let one = std::slice::from_ref(frame);
-            assert_eq!(self.account(one), Account::of_slices(one, self.details), "frame {frame:02x?}");
+            assert_eq!(self.account(one), Account::of_slices(one, details, direction), "frame {frame:02x?}");
         }
         panic!("the whole differs although each frame agrees: {} frames", frames.len());
     }

@@ -3,22 +3,22 @@
 //! program, and its maps read back, against the same octets through a slice.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod buffer;
 mod kernel;
 mod metering;
 mod selection;
+mod steering;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kernel::{Account, Kernel, LOOPBACK, SHORTEST};
+use kernel::{Account, Hook, Kernel, LOOPBACK, SHORTEST};
+use probe_common::{KernelSettings, PacketSampling};
 use probe_lab::{
     packets::{Packet, Transport},
     require_root, vectors,
 };
 use probe_user::net::Role;
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
-
-/// The kernel refuses longer test packets: a page has to hold them.
-const LONGEST: usize = 3000;
 
 /// So many batches; the message of a failure has the frame, so none is kept in a file.
 fn config(cases: u32) -> ProptestConfig {
@@ -76,10 +76,10 @@ prop_compose! {
 #[ignore = "needs root: run `make test`"]
 fn packets_of_every_kind_agree() {
     require_root();
-    for (role, details) in [(Role::Tap, false), (Role::Host, false), (Role::Tap, true), (Role::Host, true)] {
+    for (hook, details) in Hook::ALL.into_iter().flat_map(|hook| [(hook, false), (hook, true)]) {
         let mut kernel =
-            Kernel::load_with(role, |options| options.sizing = options.sizing.with_details(details));
-        let mut runner = TestRunner::new(config(60));
+            Kernel::load_hook(hook, |options| options.sizing = options.sizing.with_details(details));
+        let mut runner = TestRunner::new(config(20));
         let kernel = std::cell::RefCell::new(&mut kernel);
         runner
             .run(&vec(frame(), 100), |frames| {
@@ -141,26 +141,50 @@ fn a_cut_anywhere_agrees() {
 #[ignore = "needs root: run `make test`"]
 fn every_vector_agrees_with_its_answer() {
     require_root();
-    let mut kernel = Kernel::load_detailed();
-    let mut compared = 0;
-    for vector in vectors::all().unwrap() {
-        if !(SHORTEST..=LONGEST).contains(&vector.frame.len()) {
-            continue;
-        }
-        let mut expected = Account { received: (1, vector.frame.len() as u64), ..Account::default() };
-        match vector.expected {
-            Ok(mut packet) => {
-                packet.key.set_ingress_interface(LOOPBACK);
-                expected.add(&packet.key, 1, packet.octets.into(), packet.tcp_flags, packet.detail);
-                expected.noted = u64::from(packet.note.is_some());
+    for hook in Hook::ALL {
+        let mut kernel =
+            Kernel::load_hook(hook, |options| options.sizing = options.sizing.with_details(true));
+        let mut compared = 0;
+        for vector in vectors::all().unwrap() {
+            if !hook.takes(&vector.frame) {
+                continue;
             }
-            Err(outcome) => {
-                expected.outcomes.insert(outcome.name(), 1);
+            let mut expected = Account { received: (1, vector.frame.len() as u64), ..Account::default() };
+            match vector.expected {
+                Ok(mut packet) => {
+                    packet.key.set_interface(LOOPBACK, hook.direction());
+                    expected.add(&packet.key, 1, packet.octets.into(), packet.tcp_flags, packet.detail);
+                    expected.noted = u64::from(packet.note.is_some());
+                }
+                Err(outcome) => {
+                    expected.outcomes.insert(outcome.name(), 1);
+                }
             }
+            let found = kernel.account(std::slice::from_ref(&vector.frame));
+            assert_eq!(found, expected, "{hook:?}, {}: {}", vector.name, vector.sentence);
+            compared += 1;
         }
-        let found = kernel.account(std::slice::from_ref(&vector.frame));
-        assert_eq!(found, expected, "{}: {}", vector.name, vector.sentence);
-        compared += 1;
+        assert!(compared >= 55, "only {compared} vectors could be compared");
     }
-    assert!(compared >= 35, "only {compared} vectors could be compared");
+}
+
+/// The kernel's verifier takes each program with each setting that changes what it looks at.
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn every_program_is_taken_by_the_verifier() {
+    require_root();
+    for (steer, once) in [
+        (KernelSettings::STEER_NONE, false),
+        (KernelSettings::STEER_DEEP, true),
+        (KernelSettings::STEER_ALL, true),
+    ] {
+        for (hook, details) in Hook::ALL.into_iter().flat_map(|hook| [(hook, false), (hook, true)]) {
+            let mut kernel = Kernel::load_hook(hook, |options| {
+                options.sizing = options.sizing.with_details(details);
+                (options.steer, options.once) = (steer, once);
+                options.packet_sampling = PacketSampling::every(1);
+            });
+            kernel.run(&[vec![0; 60]]);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use probe_common::{Detail, DetailedSlot, PacketSampling};
+use probe_common::{Detail, DetailedSlot, Direction, PacketSampling};
 use probe_lab::{
     packets::{Packet, Transport},
     require_root,
@@ -70,7 +70,7 @@ fn spilled_details_arrive_with_their_slots() {
         for DetailedSlot { slot, detail } in kernel.slots() {
             account.add(&slot.key(), slot.packets.into(), slot.octets.into(), slot.tcp_flags(), detail);
         }
-        assert_eq!(account.flows, Account::of_slices(&frames, true).flows);
+        assert_eq!(account.flows, Account::of_slices(&frames, true, Direction::Ingress).flows);
         spilled += kernel.rings.iter().map(|ring| ring.head()).sum::<u64>() - before;
     }
     assert!(spilled > 1024, "only {spilled} were spilled: the ring did not wrap");
