@@ -336,8 +336,8 @@ fn a_turn_is_taken_when_all_is_counted_that_came_before() {
     let other = Memory::new(8);
     setup.handle.add(other.source());
     // More than one round, of both sources, none of it seen before the turn is told.
-    memory.put((0..3000).map(|number| udp((number % 200) as u8, 0)));
-    other.put((0..2000).map(|number| udp((number % 200) as u8, 0)));
+    memory.put((0..200).cycle().take(3000).map(|flow| udp(flow, 0)));
+    other.put((0..200).cycle().take(2000).map(|flow| udp(flow, 0)));
     let left = setup.swap(0);
     assert_eq!((left.received_packets, left.metered_packets), (5000, 5000));
     assert_eq!(setup.flows.values().map(|flow| flow.0).sum::<u64>(), 5000);
