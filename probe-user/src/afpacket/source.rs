@@ -52,7 +52,8 @@ pub struct PacketSource {
 /// now on. What comes before the first call of `receive` waits in their rings.
 ///
 /// # Errors
-/// When there is no such interface, it carries no Ethernet frames, or the privilege or memory is missing.
+/// When there is no such interface, it carries neither Ethernet frames nor bare IP packets, or the privilege or
+/// memory is missing; several sockets also when it is down (before Linux 6.13).
 pub fn open(options: &PacketOptions, now: Timestamp) -> Result<Vec<PacketSource>, SourceError> {
     let opened: Vec<_> = (0..options.sockets.max(1))
         .map(|place| PacketSocket::open(options, place))
@@ -100,7 +101,7 @@ impl PacketSource {
         while let Some(here) = place
             && taken < limit
         {
-            let entry = block.at(here)?;
+            let entry = block.at(here).inspect_err(|_| self.place = Some(here))?;
             place = entry.next;
             if let Some(next) = place {
                 block.prefetch(next);
