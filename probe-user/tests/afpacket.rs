@@ -34,8 +34,8 @@ use probe_user::{
     runtime::now,
 };
 
-/// Longer than a block stays open.
-const SETTLED: Duration = Duration::from_millis(100);
+/// Longer than a block stays open, also on a machine that is busy.
+const SETTLED: Duration = Duration::from_millis(200);
 
 /// Counts what the parser reads.
 #[derive(Default)]
@@ -110,14 +110,11 @@ fn open_one(end: &LinkEnd, options: &PacketOptions) -> PacketSource {
 
 /// Takes what comes until nothing has come for a while.
 fn drain(source: &mut PacketSource, sink: &mut Counting) {
-    loop {
-        if source.receive(now(), 1000, sink).unwrap() > 0 {
-            continue;
-        }
+    // A rest that ends at once because the link was down once does not count.
+    let mut rests = 0;
+    while rests < 2 || source.waiting() > 0 {
+        rests = if source.receive(now(), 1000, sink).unwrap() > 0 { 0 } else { rests + 1 };
         source.rest(SETTLED);
-        if source.waiting() == 0 {
-            return;
-        }
     }
 }
 
@@ -249,7 +246,7 @@ fn no_more_frames_than_asked_for_are_taken_at_a_time() {
     let mut sink = Counting::default();
     for (limit, taken) in [(0, 0), (1, 1), (19, 19), (100, 30), (100, 0)] {
         assert_eq!(source.receive(now(), limit, &mut sink).unwrap(), taken);
-        assert_eq!(sink.frames as usize + source.waiting(), 50);
+        assert_eq!(sink.frames + source.waiting() as u64, 50);
     }
     sink.assert_exact(Direction::Ingress, &flows_of(&packets));
 }
@@ -356,6 +353,63 @@ fn frames_of_every_length_and_kind() {
     assert_eq!(source.drops(), SourceDrops::default());
 }
 
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn a_link_without_ethernet_header() {
+    require_root();
+    let namespace = Arc::new(Namespace::new("bare").unwrap());
+    let (mut tun, index) =
+        namespace.enter(|| (tun::open("t0"), nix::net::if_::if_nametoindex("t0").unwrap())).unwrap();
+    let end = LinkEnd { namespace: Arc::clone(&namespace), name: "t0".into(), index };
+    end.set("up").unwrap();
+    namespace.ip(&["address", "add", "10.0.0.2/24", "dev", "t0"]).unwrap();
+    let mut source = open_one(&end, &PacketOptions { ways: Ways::Both, ..options(&end) });
+    let incoming = [udp(0, 40), udp(1, 1400), Packet { tos: 8, ..udp(2, 0) }];
+    for packet in &incoming {
+        tun.write_all(&packet.frame()[14..]).unwrap();
+    }
+    let socket = namespace.enter(|| std::net::UdpSocket::bind("10.0.0.2:6000")).unwrap().unwrap();
+    socket.send_to(&[7; 100], "10.0.0.1:6001").unwrap();
+    let mut sink = Counting::default();
+    drain(&mut source, &mut sink);
+    sink.assert_exact(Direction::Ingress, &flows_of(&incoming));
+    let ends =
+        [("10.0.0.2", 6000), ("10.0.0.1", 6001)].map(|(address, port)| (address.parse().unwrap(), port));
+    let outgoing = &sink.flows[Direction::Egress as usize];
+    // The kernel also answers what came for a closed port.
+    assert_eq!(outgoing.get(&FlowId::v4(17, ends[0], ends[1])), Some(&Sums { packets: 1, octets: 128 }));
+    assert_eq!(sink.unmetered, BTreeMap::new());
+    assert_eq!(sink.longest, 14 + 28 + 1400);
+}
+
+mod tun {
+    //! JUSTIFICATION for unsafe: only an ioctl makes a tun interface that lasts as long as its file.
+
+    use std::{
+        fs::{File, OpenOptions},
+        os::fd::AsRawFd,
+    };
+
+    mod ioctl {
+        nix::ioctl_readwrite_bad!(attach, libc::TUNSETIFF, libc::ifreq);
+    }
+
+    /// A tun interface in the namespace of this thread.
+    pub(super) fn open(name: &str) -> File {
+        let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+        let mut ifr_name = [0; libc::IFNAMSIZ];
+        for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
+            *to = libc::c_char::try_from(from).unwrap();
+        }
+        let flags = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap();
+        let mut request =
+            libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } };
+        // SAFETY: the kernel reads and writes one `ifreq`, which is what the address is of, and only during the call.
+        unsafe { ioctl::attach(file.as_raw_fd(), &raw mut request) }.unwrap();
+        file
+    }
+}
+
 /// Client and server with a router between, and observers on both sides of the router. The router cuts into segments
 /// what it sends; its neighbours do not.
 struct Routed {
@@ -421,7 +475,7 @@ fn buffers_of_many_segments_count_as_many_packets() {
         });
         let client = scope.spawn(|| {
             let mut stream = routed.client.enter(|| TcpStream::connect(server_address)).unwrap().unwrap();
-            let sent: Vec<u8> = (0..SIZE).map(|index| (index % 251) as u8).collect();
+            let sent: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
             let mut reader = stream.try_clone().unwrap();
             stream.write_all(&sent).unwrap();
             let mut received = vec![0; SIZE];
@@ -463,6 +517,12 @@ fn buffers_of_many_segments_count_as_many_packets() {
     );
 }
 
+fn kernel_before(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap()) < (major, minor)
+}
+
 #[test]
 #[ignore = "needs root: run `make test`"]
 fn a_datagram_that_the_kernel_is_to_cut_counts_as_what_it_becomes() {
@@ -476,6 +536,12 @@ fn a_datagram_that_the_kernel_is_to_cut_counts_as_what_it_becomes() {
     }
     let mut sink = Counting::default();
     drain(&mut source, &mut sink);
+    if kernel_before(6, 2) {
+        // It has no name for such buffers in the header that tells their segments, and drops them; which is counted,
+        // and the places that it had taken for them are passed over.
+        assert_eq!((source.drops().tp_drops, sink.joined), (50, 0));
+        return;
+    }
     let [client, server] = [Routed::CLIENT, Routed::SERVER].map(|address| address.parse().unwrap());
     let sums = Sums { packets: 50 * 21, octets: 50 * (21 * 28 + 20_300) };
     let mut seen = sink.flows[Direction::Egress as usize].clone();
@@ -487,13 +553,28 @@ fn a_datagram_that_the_kernel_is_to_cut_counts_as_what_it_becomes() {
     assert_eq!(sink.joined, 50);
 }
 
+/// Returns when both ends know it: the kernel tells the sender later, and drops until then what that sends.
+fn set_up(link: &Link) {
+    link.metered.set("up").unwrap();
+    for end in [&link.sender, &link.metered] {
+        let shown = || end.namespace.ip(&["link", "show", &end.name]).unwrap();
+        assert!(wait_until(Duration::from_secs(5), || shown().contains("state UP")), "{}", shown());
+    }
+}
+
 #[test]
 #[ignore = "needs root: run `make test`"]
 fn a_link_that_goes_down_and_comes_up_is_received_again() {
     let link = link("down");
     for sockets in [1, 2] {
         let options = PacketOptions { sockets, spread: Spread::Flow, ..options(&link.metered) };
+        // Down from the start, where the kernel lets sockets of such an interface share.
+        let down = sockets == 1 || !kernel_before(6, 13);
+        if down {
+            link.metered.set("down").unwrap();
+        }
         let mut sources = open_in(&link.metered.namespace, &options);
+        set_up(&link);
         let packets: Vec<_> = (0..20).map(|number| udp(number, 30)).collect();
         for _ in 0..2 {
             send(&link.sender, &packets);
@@ -510,7 +591,7 @@ fn a_link_that_goes_down_and_comes_up_is_received_again() {
                 assert!(watch.elapsed() >= Duration::from_millis(190), "rested {:?}", watch.elapsed());
                 assert_eq!(source.receive(now(), 100, &mut sink).unwrap(), 0);
             }
-            link.metered.set("up").unwrap();
+            set_up(&link);
         }
     }
 }

@@ -174,3 +174,7 @@ fn word(octets: &[u8; 4]) -> u32 {
 fn size(octets: u32) -> usize {
     usize::try_from(octets).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

@@ -21,6 +21,8 @@ use crate::{
 
 /// How often it is looked at whether the interface is still there, when nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long after an interface has gone its last frames may come: the kernel's timer runs late on a busy machine.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// As much of an IP packet as is copied, and an Ethernet header.
 const FRAMED: usize = filter::DEEP as usize + 14;
 
@@ -36,8 +38,6 @@ pub struct PacketSource {
     place: Option<Place>,
     stamps: Stamps,
     drops: SourceDrops,
-    /// How long the kernel may take to hand over a block that is not full.
-    patience: Duration,
     /// When the interface is looked at again.
     look: Timestamp,
     /// When the interface was found to be gone.
@@ -52,7 +52,8 @@ pub struct PacketSource {
 /// now on. What comes before the first call of `receive` waits in their rings.
 ///
 /// # Errors
-/// When there is no such interface, it carries no Ethernet frames, or the privilege or memory is missing.
+/// When there is no such interface, it carries neither Ethernet frames nor bare IP packets, or the privilege or
+/// memory is missing; several sockets also when it is down (before Linux 6.13).
 pub fn open(options: &PacketOptions, now: Timestamp) -> Result<Vec<PacketSource>, SourceError> {
     let opened: Vec<_> = (0..options.sockets.max(1))
         .map(|place| PacketSocket::open(options, place))
@@ -66,7 +67,7 @@ pub fn open(options: &PacketOptions, now: Timestamp) -> Result<Vec<PacketSource>
 impl PacketSource {
     fn new(socket: PacketSocket, ring: Ring, options: &PacketOptions, now: Timestamp) -> Self {
         // The timer counts in ticks of at most 10 ms, and looks at a block twice before it hands it over.
-        let patience = 2 * options.ring.block_timeout + Duration::from_millis(40);
+        let hidden = 2 * options.ring.block_timeout + Duration::from_millis(40);
         let framed = (socket.link() == LinkHeader::None).then(|| Box::new(Framed::new()));
         Self {
             ring,
@@ -74,9 +75,8 @@ impl PacketSource {
             interface: options.interface,
             block: 0,
             place: None,
-            stamps: Stamps::new(now, patience),
+            stamps: Stamps::new(now, hidden),
             drops: SourceDrops::default(),
-            patience,
             look: now + LOOK,
             gone: None,
             distrusted: false,
@@ -100,7 +100,7 @@ impl PacketSource {
         while let Some(here) = place
             && taken < limit
         {
-            let entry = block.at(here)?;
+            let entry = block.at(here).inspect_err(|_| self.place = Some(here))?;
             place = entry.next;
             if let Some(next) = place {
                 block.prefetch(next);
@@ -150,7 +150,7 @@ impl PacketSource {
         }
         // The last frames may still be in a block that the kernel has not handed over.
         let since = *self.gone.get_or_insert(now);
-        if now.since(since) > self.patience {
+        if now.since(since) > FAREWELL {
             return Err(self.socket.error("receiving", nix::errno::Errno::ENODEV.into()));
         }
         Ok(())
