@@ -4,7 +4,7 @@
 // libbpf, which comes with libxdp, reads programs from ELF files with them, and the kernel's configuration from a
 // gzip file. The probe has libxdp load no program (XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD), so nothing here is ever
 // called; if it were, it would say that there is nothing: no version of ELF (EV_NONE), no file, no section. So the
-// binary needs neither library where it runs, and carries no code under another licence than its own.
+// binary needs neither library where it runs, and need not carry libelf (LGPL or GPL) within it.
 
 #define NOTHING(name) long name(void) { return 0; }
 

@@ -31,7 +31,8 @@ fn frames(lengths: impl Iterator<Item = usize>) -> Vec<Vec<u8>> {
         let transport = Transport::Udp { source: 1000, destination: 2000 };
         let (from, to) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
         let mut packet = Packet::new(from.into(), to.into(), transport);
-        packet.payload = (0..length - 42).map(|octet| (number * 31 + octet * 7) as u8).collect();
+        let octet = |place: usize| u8::try_from((number * 31 + place * 7) % 256).unwrap();
+        packet.payload = (0..length - 42).map(octet).collect();
         packet.frame()
     };
     lengths.enumerate().map(frame).collect()
@@ -101,7 +102,8 @@ fn the_flows_of_a_fast_sender_come_whole() {
 #[ignore = "needs root: run `make test`"]
 fn each_queue_has_its_socket_and_a_queue_without_one_is_metered_in_the_kernel() {
     require_root();
-    const EACH: u64 = 3000;
+    const EACH: u32 = 3000;
+    const PACKETS: u64 = EACH as u64;
     let link = Link::for_many_senders("xsk").unwrap();
     let queues = link.metered.namespace.run("ls", &["/sys/class/net/tap0/queues"]).unwrap();
     let queues =
@@ -114,20 +116,20 @@ fn each_queue_has_its_socket_and_a_queue_without_one_is_metered_in_the_kernel() 
         let traffics = (0..queues).map(|number| Traffic::udp(number * 500, 500));
         let mut generators: Vec<_> =
             traffics.map(|traffic| Generator::load(&link, &traffic).unwrap()).collect();
-        send_in_parallel(&link, &mut generators, EACH).unwrap();
+        send_in_parallel(&link, &mut generators, PACKETS).unwrap();
         for (source, generator) in sources.iter_mut().zip(&generators) {
             let mut tally = Tally::default();
             receive_exactly(source, EACH as usize, &mut tally);
             assert_eq!(difference(&generator.expected().unwrap(), &tally.flows), None);
         }
-        let all = EACH * u64::from(queues);
+        let all = PACKETS * u64::from(queues);
         assert_eq!(metered.counters().steered_packets, all);
 
         metered.program.unset_socket(0).unwrap();
-        send_in_parallel(&link, &mut generators, EACH).unwrap();
+        send_in_parallel(&link, &mut generators, PACKETS).unwrap();
         let counters = metered.counters();
         assert_eq!(counters.received_packets, 2 * all);
-        assert_eq!(counters.steered_packets, 2 * all - EACH);
+        assert_eq!(counters.steered_packets, 2 * all - PACKETS);
         assert_eq!(receive_all(&mut sources[0], &mut Tally::default()).unwrap(), 0);
         for source in &mut sources[1..] {
             receive_exactly(source, EACH as usize, &mut Tally::default());
