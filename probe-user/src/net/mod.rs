@@ -6,10 +6,12 @@
 //! - `clsact`: where its tc filters are
 //! - `role`: is it a mirror port or the host's own?
 //! - `bridge`: a bridge and its ports
+//! - `ethtool_events`: settings of NICs that change
 //! - `monitor`, `watch_list`, `link_change`: interfaces and bridges that change, vanish and come back
 
 mod bridge;
 pub(crate) mod clsact;
+mod ethtool_events;
 mod link;
 mod link_change;
 mod link_kind;
