@@ -113,7 +113,15 @@ mod tests {
     use super::*;
 
     fn link(index: u32, up: bool) -> Link {
-        Link { index, name: "eth1".to_owned(), up, controller: None, stacked_on: None, loopback: false }
+        Link {
+            index,
+            name: "eth1".to_owned(),
+            up,
+            controller: None,
+            stacked_on: None,
+            loopback: false,
+            ..Link::default()
+        }
     }
 
     #[test]
