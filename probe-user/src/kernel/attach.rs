@@ -12,7 +12,7 @@ use super::{
     tc_link::TcLinks,
     xdp_link::XdpLink,
 };
-use crate::net::{Link, Role};
+use crate::net::{self, Link, Promiscuous, Role};
 
 const TC_IN_TAP_ROLE: &str = "--xdp-mode tc does not go with the role of a mirror port: at the tc hook nothing can be dropped before the host's stack has it; use --xdp-mode native, generic or auto, or --role host";
 const EGRESS_IN_TAP_ROLE: &str = "--direction egress does not go with the role of a mirror port, where packets only come in; use --role host, or another direction";
@@ -26,6 +26,9 @@ pub struct Attachment {
     ingress: Option<Hook>,
     egress: Option<Hook>,
     why_not_native: Option<String>,
+    warnings: Vec<String>,
+    /// The NIC of a mirror port passes on what is addressed to others as long as this is held.
+    promiscuous: Option<Promiscuous>,
 }
 
 impl Attachment {
@@ -61,14 +64,11 @@ impl Attachment {
         self.why_not_native.as_deref()
     }
 
-    pub fn sees_stripped_tags(&self) -> bool {
-        false
-    }
-
     /// What the operator should know of it: whole sentences.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.tc.warnings.clone();
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.tc.warnings.iter().cloned());
         if let (Some(Hook::Generic), Some(why)) = (self.ingress, &self.why_not_native) {
             warnings.push(format!(
                 "generic XDP, because {why}; the kernel builds a socket buffer for each packet first, which costs several times as much CPU"
@@ -160,6 +160,8 @@ pub(super) fn attach(
         ingress: None,
         egress: None,
         why_not_native: wanted.not_native.map(str::to_owned),
+        warnings: Vec::new(),
+        promiscuous: None,
     };
     if wanted.ingress {
         if !wanted.ingress_at_tc(plan) {
@@ -172,6 +174,20 @@ pub(super) fn attach(
     if wanted.egress {
         made.egress = Some(made.tc.attach(ebpf, details, link, Direction::Egress, plan.tcx)?);
     }
+    if plan.role == Role::Tap {
+        match Promiscuous::set(link.index) {
+            Ok(held) => made.promiscuous = Some(held),
+            Err(error) => made.warnings.push(format!(
+                "it cannot be put into promiscuous mode ({error}), so the NIC may drop what is not addressed to it; run with CAP_NET_RAW, or `ip link set dev {} promisc on`",
+                link.name
+            )),
+        }
+    }
+    made.warnings.extend(match made.ingress {
+        Some(Hook::Native | Hook::Generic) => net::hidden_from_xdp(link),
+        Some(Hook::Tcx | Hook::Clsact) => net::hidden_from_the_stack(link),
+        None => Vec::new(),
+    });
     Ok(made)
 }
 
@@ -203,7 +219,7 @@ impl Attachment {
                 }
                 (Err(KernelError::Busy { .. }), Role::Host) => {
                     self.why_not_native = Some("another XDP program is attached there".to_owned());
-                    self.tc.warnings.push(
+                    self.warnings.push(
                         "another XDP program is attached there: packets that it drops or sends elsewhere are not seen"
                             .to_owned(),
                     );

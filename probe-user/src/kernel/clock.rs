@@ -14,8 +14,8 @@ use nix::time::{ClockId, clock_getres};
 use probe_common::{ClockReading, map_name};
 
 use super::{
-    KernelError,
-    refusal::{chain, mismatch, program_error, take},
+    KernelError, programs,
+    refusal::{chain, mismatch, take},
 };
 
 const PROGRAM: &str = "probe_clock";
@@ -32,7 +32,7 @@ pub(super) struct KernelClock {
 impl KernelClock {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
         let map = Array::try_from(take(ebpf, map_name::CLOCK)?).map_err(|_| mismatch(map_name::CLOCK))?;
-        program(ebpf)?.load().map_err(|error| program_error(&error, PROGRAM))?;
+        program(ebpf)?;
         let resolution =
             clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_err(|errno| KernelError::Call {
                 attempted: "asking for the resolution of CLOCK_MONOTONIC_COARSE",
@@ -78,7 +78,7 @@ fn failed(why: String) -> KernelError {
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    ebpf.program_mut(PROGRAM).ok_or_else(|| mismatch(PROGRAM))?.try_into().map_err(|_| mismatch(PROGRAM))
+    programs::xdp(ebpf, PROGRAM)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 
 use aya::{
     Ebpf,
-    programs::{Program, SchedClassifier, Xdp},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
+use nix::sys::signal::{SigSet, SigmaskHow};
 use probe_common::Direction;
 
 use super::{
@@ -42,7 +43,7 @@ pub(super) fn classifier_name(direction: Direction, details: bool) -> &'static s
 pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
     let program: &mut Xdp = find(ebpf, name)?;
     if program.fd().is_err() {
-        program.load().map_err(|error| program_error(&error, name))?;
+        verify(name, || program.load())?;
     }
     Ok(program)
 }
@@ -51,9 +52,34 @@ pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Ker
 pub(super) fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, KernelError> {
     let program: &mut SchedClassifier = find(ebpf, name)?;
     if program.fd().is_err() {
-        program.load().map_err(|error| program_error(&error, name))?;
+        verify(name, || program.load())?;
     }
     Ok(program)
+}
+
+/// Attempts to load a program; libbpf makes as many.
+const ATTEMPTS: u32 = 5;
+
+/// Has the kernel verify a program. The verifier gives up with EAGAIN when a signal waits for the thread
+/// (`signal_pending` in `do_check`, kernel/bpf/verifier.c), even one that would be ignored, and verifying may take as
+/// long as the next one. So signals wait, or go to other threads, and what the kernel itself calls a signal
+/// (`TIF_NOTIFY_SIGNAL`) is answered by trying again.
+fn verify(name: &str, mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), KernelError> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let mut attempt = 1;
+    let loaded = loop {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if attempt < ATTEMPTS && io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => break result,
+        }
+        attempt += 1;
+    };
+    if let Ok(before) = before {
+        // It cannot fail: the mask is the one that was.
+        before.thread_set_mask().ok();
+    }
+    loaded.map_err(|error| program_error(&error, name))
 }
 
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, KernelError>

@@ -11,7 +11,7 @@ use netlink_packet_route::{
 use super::{LinkKind, netlink};
 
 /// What rtnetlink says of an interface.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Link {
     /// ifIndex.
     pub index: u32,
@@ -39,11 +39,8 @@ impl Link {
             index: message.header.index,
             name: String::new(),
             up: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
-            controller: None,
-            stacked_on: None,
             loopback: flags.contains(LinkFlags::Loopback),
-            kind: LinkKind::default(),
-            mtu: 0,
+            ..Self::default()
         };
         let mut kind = None;
         for attribute in &message.attributes {

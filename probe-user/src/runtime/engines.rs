@@ -123,6 +123,8 @@ pub(super) struct Engines {
     workers: Workers,
     own_exports: OwnExports,
     places: Places,
+    /// Interfaces that get their packets from metered ones.
+    fed: Vec<u32>,
 }
 
 impl Engines {
@@ -133,7 +135,7 @@ impl Engines {
         workers: Workers,
         own_exports: OwnExports,
     ) -> Self {
-        Self { options, program, workers, own_exports, places: Places::default() }
+        Self { options, program, workers, own_exports, places: Places::default(), fed: Vec::new() }
     }
 
     /// Has the kernel verify what an interface will need, before anything is attached.
@@ -228,7 +230,7 @@ impl Engines {
             }
         };
         info!("metering interface {} (index {}) with {attachment}", link.name, link.index);
-        for warning in attachment.warnings().iter().chain(&warnings(link, &attachment)) {
+        for warning in attachment.warnings() {
             warn!("interface {}: {warning}", link.name);
         }
         let promiscuous = (role == Role::Tap).then(|| promiscuous(link)).flatten();
@@ -428,6 +430,23 @@ impl Engines {
         self.places.give(first);
     }
 
+    /// Tells the programs which interfaces beside the metered ones get all they get from those: what goes out and came
+    /// in on one of them was metered before.
+    pub(super) fn set_fed(&mut self, fed: Vec<u32>) {
+        let Some(program) = &mut self.program else { return };
+        for gone in self.fed.iter().filter(|index| !fed.contains(index)) {
+            // What is gone already needs no forgetting.
+            program.remove_interface(*gone).ok();
+        }
+        for index in &fed {
+            let entry = InterfaceEntry { ingress: 1, ..InterfaceEntry::default() };
+            if let Err(error) = program.set_interface(*index, entry) {
+                warn!("packets that come in on interface {index} and go out again may be metered twice: {error}");
+            }
+        }
+        self.fed = fed;
+    }
+
     fn forget(&mut self, index: u32) {
         if let Some(program) = &mut self.program {
             // What is gone already needs no forgetting.
@@ -481,13 +500,8 @@ impl Engines {
     }
 }
 
-/// What XDP cannot see of this interface, as sentences.
-fn warnings(link: &Link, attachment: &Attachment) -> Vec<String> {
-    net::ethtool_warnings(link, attachment.sees_stripped_tags())
-}
-
 fn promiscuous(link: &Link) -> Option<Promiscuous> {
-    match Promiscuous::new(link.index) {
+    match Promiscuous::set(link.index) {
         Ok(promiscuous) => Some(promiscuous),
         Err(error) => {
             warn!(

@@ -15,7 +15,7 @@ use super::{
     settle::Settle,
 };
 use crate::{
-    cli::InterfaceOptions,
+    cli::{Direction, InterfaceOptions},
     control::InterfaceInfo,
     error::ProbeError,
     export::DomainNumbers,
@@ -146,8 +146,18 @@ impl Interfaces {
         for entry in &mut self.metered {
             entry.attach(engines, alone)?;
         }
-        self.publish();
+        self.changed(engines);
         Ok(())
+    }
+
+    /// Tells others of what has changed.
+    fn changed(&self, engines: &mut Engines) {
+        if self.options.direction == Direction::Once {
+            let metered: Vec<u32> = self.metered.iter().map(|entry| entry.link.index).collect();
+            let links = net::links().unwrap_or_default();
+            engines.set_fed(net::fed_by(&links, &metered));
+        }
+        self.publish();
     }
 
     fn alone(&self) -> bool {
@@ -189,7 +199,7 @@ impl Interfaces {
         })?;
         let (info, index) = (entry.info(), link.index);
         self.metered.push(entry);
-        self.publish();
+        self.changed(engines);
         Ok((info, vec![Consequence::Added(index, domain)]))
     }
 
@@ -209,7 +219,7 @@ impl Interfaces {
         })?;
         let mut consequences = Vec::new();
         self.drop_entry(at, engines, settle, &mut consequences);
-        self.publish();
+        self.changed(engines);
         Ok(consequences)
     }
 
@@ -255,7 +265,7 @@ impl Interfaces {
             }
         }
         if changed {
-            self.publish();
+            self.changed(engines);
         }
         Ok(consequences)
     }
