@@ -441,7 +441,9 @@ impl Engines {
         for index in &fed {
             let entry = InterfaceEntry { ingress: 1, ..InterfaceEntry::default() };
             if let Err(error) = program.set_interface(*index, entry) {
-                warn!("packets that come in on interface {index} and go out again may be metered twice: {error}");
+                warn!(
+                    "packets that come in on interface {index} and go out again may be metered twice: {error}"
+                );
             }
         }
         self.fed = fed;
