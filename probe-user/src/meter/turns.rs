@@ -54,6 +54,11 @@ impl Turns {
         self.0.taken[worker].store(turn.0, Ordering::Release);
     }
 
+    /// Says that this worker has ended: it writes neither half any more, and nobody waits for it.
+    pub fn leave(&self, worker: usize) {
+        self.take(worker, Turn(u64::MAX));
+    }
+
     /// Whether all workers have taken the turn that was told.
     #[must_use]
     pub fn all_taken(&self) -> bool {
