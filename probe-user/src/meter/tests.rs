@@ -251,6 +251,12 @@ impl Setup {
         self.counters.of(0, left)
     }
 
+    /// Tells a turn that a worker takes which has ended.
+    fn told_after_the_end(&mut self) -> bool {
+        self.turns.tell(Turn(self.turn.0 + 1));
+        self.turns.all_taken()
+    }
+
     /// Counters of both epochs, as published.
     fn all(&self) -> Counters {
         let all = self.counters.of_epoch(0).plus(&self.counters.of_epoch(1));
@@ -421,6 +427,7 @@ fn drops_that_nobody_else_counts_are_counted_once() {
     setup.worker.finish(moment(0));
     let report = setup.handle.report();
     assert_eq!((report.drops.packets(), setup.all().received_packets), (20, 8));
+    assert!(setup.told_after_the_end(), "nobody waits for a worker that has ended");
 }
 
 #[test]

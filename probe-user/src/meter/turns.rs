@@ -54,8 +54,8 @@ impl Turns {
         self.0.taken[worker].store(turn.0, Ordering::Release);
     }
 
-    /// Says that this worker counts no more: it writes neither half from now on.
-    pub fn retire(&self, worker: usize) {
+    /// Says that this worker has ended: it writes neither half any more, and nobody waits for it.
+    pub fn leave(&self, worker: usize) {
         self.take(worker, Turn(u64::MAX));
     }
 

@@ -114,7 +114,7 @@ impl Worker {
     }
 
     /// Counts what is still to come of sources that were stopped, and what waits for anything else; lets all sources
-    /// go. It looks a last time when no source can hold back frames any longer ([`FrameSource::lingers`]).
+    /// go. There is no step after it: the next swap reads the half that it wrote last, and waits for it no more. It looks a last time when no source can hold back frames any longer ([`FrameSource::lingers`]).
     pub fn finish(&mut self, moment: Moment) {
         self.obey(moment);
         self.drain_all(moment);
@@ -129,7 +129,7 @@ impl Worker {
         }
         self.meter.finish();
         self.report();
-        self.turns.retire(self.number);
+        self.turns.leave(self.number);
     }
 
     /// Frames taken since the start.
@@ -259,6 +259,13 @@ impl Worker {
         let sources: Vec<_> = sources.collect();
         let drops = sources.iter().fold(self.gone, |sum, source| sum.plus(&source.drops));
         self.shared.tell(WorkerReport { sources, frames: self.meter.frames(), drops });
+    }
+}
+
+impl Drop for Worker {
+    /// However it ends: a swap that waited for it would never be over.
+    fn drop(&mut self) {
+        self.turns.leave(self.number);
     }
 }
 
