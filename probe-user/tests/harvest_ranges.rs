@@ -75,7 +75,7 @@ fn write(bank: &Bank, row: u32, turns: &Turns, done: &AtomicBool) {
     }
     done.store(true, Ordering::Release);
     writer.publish();
-    turns.retire(row as usize);
+    turns.leave(row as usize);
 }
 
 fn balanced(report: &SharedReport) {

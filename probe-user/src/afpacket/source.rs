@@ -192,6 +192,10 @@ impl FrameSource for PacketSource {
         Ok(taken)
     }
 
+    fn lingers(&self) -> Duration {
+        self.patience
+    }
+
     fn waiting(&self) -> usize {
         let blocks = self.ring.blocks();
         let ready = (0..blocks).map_while(|ahead| self.ring.block((self.block + ahead) % blocks));

@@ -157,8 +157,12 @@ impl Worker {
         }
     }
 
-    /// Lets the sources of an interface go, once what waits in them is counted.
+    /// Lets the sources of an interface go, once what has come is counted. The rings of the others last while the
+    /// last of it comes into sight.
     fn remove(&mut self, interface: u32, moment: Moment) {
+        let of_interface = self.feeds.iter().filter(|feed| feed.source.interface() == interface);
+        let lingers = of_interface.map(|feed| feed.source.lingers()).max().unwrap_or_default();
+        std::thread::sleep(lingers);
         for place in (0..self.feeds.len()).rev() {
             if self.feeds[place].source.interface() == interface && self.drain(place, 0, moment) {
                 self.let_go(place);
