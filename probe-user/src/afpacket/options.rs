@@ -37,6 +37,14 @@ pub struct RingSize {
     pub block_timeout: Duration,
 }
 
+impl RingSize {
+    /// Octets of the whole ring.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        u64::from(self.blocks) * u64::from(self.block_octets)
+    }
+}
+
 impl Default for RingSize {
     /// 16 MiB, enough for about 40 thousand packets.
     fn default() -> Self {

@@ -56,6 +56,9 @@ pub struct AfXdpOptions {
 /// Octets of each frame that are the kernel's (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: u32 = 256;
 
+/// Frames of a socket for few packets.
+const FEW: u32 = 2048;
+
 /// Places in the two rings for sending, which is never done: libxdp wants them.
 pub(super) const SENDING_PLACES: u32 = 64;
 
@@ -81,6 +84,12 @@ impl AfXdpOptions {
             multi_buffer: false,
             huge_pages: true,
         }
+    }
+
+    /// The same for few packets: what XDP cannot meter by itself.
+    #[must_use]
+    pub fn for_few(interface: &str, index: u32, queue: u32) -> Self {
+        Self { frames: FEW, ring: FEW, ..Self::new(interface, index, queue) }
     }
 
     /// Octets of memory that a socket like this takes, the kernel's included.

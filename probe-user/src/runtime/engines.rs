@@ -22,8 +22,6 @@ use crate::{
 
 /// Packets of one call of busy polling.
 const BUSY_BUDGET: u16 = 64;
-/// Frames of a socket that gets only what XDP cannot meter itself.
-const FEW_FRAMES: u32 = 2048;
 /// The longest packet that fits into a small frame of AF_XDP: what the kernel keeps of it taken off.
 const SMALL_FRAME: u32 = 2048 - crate::afxdp::HEADROOM;
 /// Ethernet header with two VLAN tags.
@@ -125,6 +123,8 @@ pub(super) struct Engines {
     places: Places,
     /// Interfaces that get their packets from metered ones.
     fed: Vec<u32>,
+    /// Why the program that was loaded cannot be used.
+    refused: Option<&'static str>,
 }
 
 impl Engines {
@@ -135,7 +135,7 @@ impl Engines {
         workers: Workers,
         own_exports: OwnExports,
     ) -> Self {
-        Self { options, program, workers, own_exports, places: Places::default(), fed: Vec::new() }
+        Self { options, program, workers, own_exports, places: Places::default(), fed: Vec::new(), refused: None }
     }
 
     /// Has the kernel verify what an interface will need, before anything is attached.
@@ -145,8 +145,15 @@ impl Engines {
     pub(super) fn prepare(&mut self, link: &Link, role: Role) -> Result<(), ProbeError> {
         let plan = self.plan(role);
         match &mut self.program {
-            Some(program) => program.prepare(link, plan).map_err(ProbeError::from),
-            None => Ok(()),
+            Some(program) if self.refused.is_none() => match program.prepare(link, plan) {
+                Err(error) if self.options.engine == Engine::Auto && is_inability(&error) => {
+                    warn!("packet sockets (AF_PACKET) take all packets, because XDP cannot: {error}");
+                    self.refused = Some("the kernel refused the probe's programs");
+                    Ok(())
+                }
+                result => result.map_err(ProbeError::from),
+            },
+            _ => Ok(()),
         }
     }
 
@@ -173,7 +180,7 @@ impl Engines {
     /// # Errors
     /// When none of the engines that are allowed can.
     pub(super) fn attach(&mut self, link: &Link, role: Role, alone: bool) -> Result<Capture, ProbeError> {
-        let Some(why) = self.why_not_kernel(role) else {
+        let Some(why) = self.why_not_kernel() else {
             return match self.attach_program(link, role) {
                 Err(Refused::Kernel(error))
                     if self.options.engine == Engine::Auto && is_inability(&error) =>
@@ -194,11 +201,11 @@ impl Engines {
     }
 
     /// Why the kernel's programs are not tried; nothing if they are, no reason if nobody wants to know.
-    fn why_not_kernel(&self, _role: Role) -> Option<Option<&'static str>> {
+    fn why_not_kernel(&self) -> Option<Option<&'static str>> {
         match (self.options.engine, &self.program) {
             (Engine::AfPacket, _) => Some(None),
             (_, None) => Some(Some("the kernel takes no BPF programs from this process")),
-            (_, Some(_)) => None,
+            (_, Some(_)) => self.refused.map(Some),
         }
     }
 
@@ -331,11 +338,10 @@ impl Engines {
 
     fn socket_options(&self, link: &Link, queue: u32, attachment: &Attachment) -> AfXdpOptions {
         let steers_all = self.options.engine == Engine::AfXdp;
-        let mut options = AfXdpOptions::new(&link.name, link.index, queue);
-        if !steers_all {
-            options.frames = FEW_FRAMES;
-            options.ring = FEW_FRAMES;
-        }
+        let mut options = match steers_all {
+            true => AfXdpOptions::new(&link.name, link.index, queue),
+            false => AfXdpOptions::for_few(&link.name, link.index, queue),
+        };
         if link.mtu + LINK_HEADER > SMALL_FRAME {
             options.frame_octets = 4096;
         }

@@ -3,13 +3,17 @@
 
 use tracing::info;
 
-use super::{cores, workers::WorkerCounts};
+use super::{
+    places::QUEUES,cores, workers::WorkerCounts};
 use crate::{
+    afpacket::RingSize,
+    afxdp::AfXdpOptions,
     cli::{CorePlan, Engine, Queues, RunOptions},
     error::ProbeError,
     export::{Biflow, DatagramRing, ExporterOptions, OpenCollector, PairingLimits},
     flow::{FlowRecord, FlowTable},
     kernel::possible_cpus,
+    net,
     slots::Sizing,
 };
 
@@ -29,6 +33,8 @@ pub(super) struct Plan {
     pub queue: usize,
     /// Harvesters, each with a range of the caches, a table and a queue of its own.
     pub harvesters: usize,
+    /// Octets of the sockets of the interfaces that are there at the start.
+    sockets: u64,
     /// Workers, if the kernel takes programs.
     with_program: WorkerCounts,
     /// Workers, if it takes none, or shall not.
@@ -56,8 +62,10 @@ impl Collectors {
 /// Octets of each part of a plan.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts {
-    /// Caches, rings and counters.
+    /// Caches, rings and counters: of the kernel's CPUs, and of the workers.
     pub kernel: u64,
+    /// Memory in which sockets receive.
+    pub sockets: u64,
     /// Flow table.
     pub flows: u64,
     /// Queue and datagrams.
@@ -71,6 +79,7 @@ impl Plan {
     /// When --memory does not suffice.
     pub(super) fn new(
         options: &RunOptions,
+        interfaces: &[String],
         collectors: Collectors,
         details: bool,
     ) -> Result<Self, ProbeError> {
@@ -85,33 +94,38 @@ impl Plan {
             flows: options.flow.max_flows,
             queue: QUEUE_RECORDS,
             harvesters,
+            sockets: sockets(options, with_program, interfaces),
             with_program,
             without_program,
         };
-        let Parts { flows, export, .. } = plan.parts(collectors);
+        let Parts { flows, export, sockets, .. } = plan.parts(collectors);
         let kernel = match resource.memory {
-            Some(memory) => memory.saturating_sub(flows + export),
+            Some(memory) => memory.saturating_sub(flows + export + sockets),
             None => KERNEL_DEFAULT,
         };
-        plan.sizing = wanted.within(kernel).ok_or_else(|| {
+        let workers = u32::try_from(with_program.all()).unwrap_or(0);
+        let fitting = wanted.with_rows(wanted.rows + workers).within(kernel);
+        plan.sizing = fitting.map(|sizing| sizing.with_rows(wanted.rows)).ok_or_else(|| {
             ProbeError::usage(format!(
-                "memory: {} MiB do not suffice: the flow table takes {} MiB, the export {} MiB, and the kernel's caches and rings need at least 1 MiB for each of {} CPUs",
+                "memory: {} MiB do not suffice: the flow table takes {} MiB, the export {} MiB, sockets {} MiB, and caches and rings need at least 1 MiB for each of {} CPUs and {workers} workers",
                 resource.memory.unwrap_or(kernel) >> 20,
                 flows >> 20,
                 export >> 20,
+                sockets >> 20,
                 wanted.rows
             ))
             .hint("raise --memory, or lower --max-flows")
         })?;
         let Parts { kernel, .. } = plan.parts(collectors);
         info!(
-            "memory: {} MiB for {} flows, {} MiB in the kernel ({} CPUs: {} cache slots and {} spill records each), {} MiB for export",
+            "memory: {} MiB for {} flows, {} MiB for caches and rings ({} CPUs and {workers} workers: {} cache slots and {} spill records each), {} MiB for sockets, {} MiB for export",
             flows >> 20,
             plan.flows,
             kernel >> 20,
             plan.sizing.rows,
             2u32 << plan.sizing.set_bits,
             plan.sizing.spill_records << plan.sizing.range_bits,
+            sockets >> 20,
             export >> 20
         );
         if plan.sizing != wanted {
@@ -151,11 +165,26 @@ impl Plan {
         let ring = DatagramRing::memory_octets(ExporterOptions::default().ring_of_stream(streams), 1464);
         let pairing = collectors.paired * PairingLimits::default().memory_octets();
         Parts {
-            kernel: self.sizing.octets(),
+            kernel: self.sizing.with_rows(self.sizing.rows + u32::try_from(self.with_program.all()).unwrap_or(0)).octets(),
+            sockets: self.sockets,
             flows: FlowTable::memory_octets(self.flows, self.sizing.details),
             export: (self.queue * size_of::<FlowRecord>() + streams * ring + pairing) as u64,
         }
     }
+}
+
+/// Octets that the sockets of these interfaces take.
+fn sockets(options: &RunOptions, workers: WorkerCounts, interfaces: &[String]) -> u64 {
+    let of = |name: &String| {
+        let queues = u64::from(net::rx_queues(name).unwrap_or(1).min(QUEUES));
+        match options.interface.engine {
+            Engine::AfPacket => workers.af_packet as u64 * RingSize::default().octets(),
+            Engine::AfXdp => queues * AfXdpOptions::new(name, 0, 0).memory_octets(),
+            // Only those of mirror ports, which are not known yet.
+            Engine::Auto | Engine::Xdp => queues * AfXdpOptions::for_few(name, 0, 0).memory_octets(),
+        }
+    };
+    interfaces.iter().map(of).sum()
 }
 
 /// Workers that are made without being asked for.

@@ -61,7 +61,7 @@ impl Probe {
         let print = options.output.print.format(collectors.is_empty());
         let details = options.flow.wants_details(print, collectors.iter().map(|(url, _)| url));
         let prints_only = collectors.is_empty() && print.is_some();
-        let plan = Plan::new(&options, Collectors::of(&collectors), details)?;
+        let plan = Plan::new(&options, &interfaces.names(), Collectors::of(&collectors), details)?;
 
         let seed = random_seed()?;
         let mut program = load(&options, &plan, seed)?;
