@@ -6,7 +6,7 @@ use crate::{Slot, WAYS};
 /// Properties of a flow's packets. 24 octets, no padding; all zero when nothing is known.
 ///
 /// The MAC addresses and the flow label are those of the first packet; the rest spans all packets.
-// Aligned so that the kernel program copies words: for less it would call a loop over octets.
+// Aligned to the words in which the kernel program copies it.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Detail {

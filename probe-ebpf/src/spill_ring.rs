@@ -80,13 +80,10 @@ fn push(
 fn copy_detail(from: &Detail, to: *mut Detail) {
     let (from, to) = ((&raw const *from).cast::<u64>(), to.cast::<u64>());
     for word in 0..size_of::<Detail>() / size_of::<u64>() {
-        // SAFETY: within a `Detail`, which is aligned to words; the caller's record lies at the ring's head, so user
-        // space does not read it.
-        let (from, to) = unsafe { (from.add(word), to.add(word)) };
-        // SAFETY: as above.
-        let value = unsafe { core::ptr::read_volatile(from) };
-        // SAFETY: as above.
-        unsafe { core::ptr::write_volatile(to, value) };
+        // SAFETY: a word of a `Detail`, which is aligned to words.
+        let value = unsafe { core::ptr::read_volatile(from.wrapping_add(word)) };
+        // SAFETY: as above; the caller's record lies at the ring's head, so user space does not read it.
+        unsafe { core::ptr::write_volatile(to.wrapping_add(word), value) };
     }
 }
 

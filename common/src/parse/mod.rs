@@ -56,7 +56,9 @@ impl ParsedPacket {
             0 => payload.div_ceil(segment_octets).max(1),
             known => known,
         };
-        (segments, self.octets + (segments - 1) * self.header_octets)
+        // Lengths that a packet claims may be anything.
+        let repeated = (segments - 1).saturating_mul(self.header_octets);
+        (segments, self.octets.saturating_add(repeated))
     }
 }
 
