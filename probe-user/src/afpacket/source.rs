@@ -38,6 +38,8 @@ pub struct PacketSource {
     place: Option<Place>,
     stamps: Stamps,
     drops: SourceDrops,
+    /// How long the kernel may take to hand over a block that is not full.
+    hidden: Duration,
     /// When the interface is looked at again.
     look: Timestamp,
     /// When the interface was found to be gone.
@@ -77,6 +79,7 @@ impl PacketSource {
             place: None,
             stamps: Stamps::new(now, hidden),
             drops: SourceDrops::default(),
+            hidden,
             look: now + LOOK,
             gone: None,
             distrusted: false,
@@ -193,7 +196,7 @@ impl FrameSource for PacketSource {
     }
 
     fn lingers(&self) -> Duration {
-        self.patience
+        self.hidden
     }
 
     fn waiting(&self) -> usize {

@@ -73,8 +73,6 @@ pub struct JoinerCounts {
     pub firsts_forgotten: u64,
     /// Held back now.
     pub held: u64,
-    /// Firsts that are remembered now.
-    pub known: u64,
 }
 
 /// See the module.
@@ -110,7 +108,13 @@ impl<T> Joiner<T> {
     /// What became of later fragments since the start.
     #[must_use]
     pub fn counts(&self) -> JoinerCounts {
-        JoinerCounts { held: self.shelf.len() as u64, known: self.firsts.len() as u64, ..self.counts }
+        JoinerCounts { held: self.shelf.len() as u64, ..self.counts }
+    }
+
+    /// Datagrams whose first fragment is remembered now.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.firsts.len()
     }
 
     /// Takes a fragment that came at `now`, the first of its datagram or a later one. To `out` goes what needs to be

@@ -135,7 +135,15 @@ impl Engines {
         workers: Workers,
         own_exports: OwnExports,
     ) -> Self {
-        Self { options, program, workers, own_exports, places: Places::default(), fed: Vec::new(), refused: None }
+        Self {
+            options,
+            program,
+            workers,
+            own_exports,
+            places: Places::default(),
+            fed: Vec::new(),
+            refused: None,
+        }
     }
 
     /// Has the kernel verify what an interface will need, before anything is attached.

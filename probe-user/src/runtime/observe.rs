@@ -181,7 +181,7 @@ impl Observer {
                 ("no_room", counts.no_room),
             ]),
             held: counts.held,
-            known: counts.known,
+            known: self.workers.fragments_known(),
         }
     }
 

@@ -3,8 +3,7 @@
 
 use tracing::info;
 
-use super::{
-    places::QUEUES,cores, workers::WorkerCounts};
+use super::{cores, places::QUEUES, workers::WorkerCounts};
 use crate::{
     afpacket::RingSize,
     afxdp::AfXdpOptions,
@@ -165,7 +164,10 @@ impl Plan {
         let ring = DatagramRing::memory_octets(ExporterOptions::default().ring_of_stream(streams), 1464);
         let pairing = collectors.paired * PairingLimits::default().memory_octets();
         Parts {
-            kernel: self.sizing.with_rows(self.sizing.rows + u32::try_from(self.with_program.all()).unwrap_or(0)).octets(),
+            kernel: self
+                .sizing
+                .with_rows(self.sizing.rows + u32::try_from(self.with_program.all()).unwrap_or(0))
+                .octets(),
             sockets: self.sockets,
             flows: FlowTable::memory_octets(self.flows, self.sizing.details),
             export: (self.queue * size_of::<FlowRecord>() + streams * ring + pairing) as u64,

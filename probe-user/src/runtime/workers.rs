@@ -92,6 +92,11 @@ impl Tidings {
         reports.iter().fold(SourceDrops::default(), |sum, report| sum.plus(&report.drops))
     }
 
+    /// Datagrams whose first fragment is remembered.
+    pub(super) fn fragments_known(&self) -> u64 {
+        self.fragments.with(|joiner| joiner.known()) as u64
+    }
+
     /// What became of fragments.
     pub(super) fn fragments(&self) -> JoinerCounts {
         self.fragments.counts()
