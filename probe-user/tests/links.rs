@@ -194,6 +194,18 @@ fn mtu_and_queues_change() {
 
 #[test]
 #[ignore = "needs root: run `make test`"]
+fn queues_of_an_interface_that_is_down_change_which_only_ethtool_tells() {
+    in_namespace("quiet", |namespace| {
+        ip(namespace, "link add va numrxqueues 4 numtxqueues 4 type veth peer name vb");
+        namespace.run("ethtool", &["-L", "va", "rx", "1", "tx", "1"]).unwrap();
+        let mut monitor = watch(&["va"]);
+        namespace.run("ethtool", &["-L", "va", "rx", "3", "tx", "3"]).unwrap();
+        expect(&mut monitor, &["va mtu 1500 queues 3"]);
+    });
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
 fn ports_of_a_bridge_come_and_go_and_so_does_the_bridge() {
     in_namespace("bridge", |namespace| {
         for command in [

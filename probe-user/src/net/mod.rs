@@ -5,9 +5,11 @@
 //! - `link`: one interface
 //! - `role`: is it a mirror port or the host's own?
 //! - `bridge`: a bridge and its ports
+//! - `ethtool_events`: settings of NICs that change
 //! - `monitor`, `watch_list`, `link_change`: interfaces and bridges that change, vanish and come back
 
 mod bridge;
+mod ethtool_events;
 mod link;
 mod link_change;
 mod monitor;

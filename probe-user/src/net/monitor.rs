@@ -10,13 +10,15 @@ use netlink_packet_route::{
 use netlink_sys::Socket;
 
 use super::{
-    Bridge, Link, LinkChange, LinkSettings, netlink,
+    Bridge, Link, LinkChange, LinkSettings, ethtool_events, netlink,
     watch_list::{Look, Sight, WatchList},
 };
 
 /// Watches interfaces by name and index, and bridges with their ports.
 pub struct LinkMonitor {
     socket: Socket,
+    /// Where the kernel has it; without it a changed number of queues is seen when something else happens.
+    ethtool: Option<Socket>,
     list: WatchList,
     /// Something may have changed that no notification will tell.
     unsure: bool,
@@ -32,6 +34,7 @@ impl LinkMonitor {
     pub fn new(links: &[Link]) -> io::Result<Self> {
         let mut monitor = Self {
             socket: netlink::listen()?,
+            ethtool: ethtool_events::listen().ok(),
             list: WatchList::default(),
             unsure: true,
             removed: BTreeSet::new(),
@@ -81,6 +84,7 @@ impl LinkMonitor {
     /// # Errors
     /// When netlink fails; the next call looks again.
     pub fn changes(&mut self) -> io::Result<Vec<LinkChange>> {
+        self.unsure |= self.ethtool.as_ref().is_some_and(ethtool_events::heard);
         self.listen()?;
         if !self.unsure {
             return Ok(Vec::new());
