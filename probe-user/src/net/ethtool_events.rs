@@ -129,4 +129,10 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_kernel_tells_the_group() {
+        let socket = listen().unwrap();
+        assert!(!heard(&socket));
+    }
 }
