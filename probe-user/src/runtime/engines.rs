@@ -284,7 +284,7 @@ impl Engines {
         }
         if let Some(first) = sources.first() {
             let binding = first.binding();
-            let way = if binding.zero_copy { "zero-copy" } else { "copies" };
+            let way = if binding.zero_copy { "zero-copy" } else { "copy mode" };
             let why = binding.why_not_zero_copy.as_ref().map(|why| format!(", because {why}"));
             let what = if steers_all { "all packets" } else { "fragments and what else XDP cannot read" };
             info!(
