@@ -17,7 +17,7 @@ use crate::{
     error::ProbeError,
     kernel::{AttachPlan, Attachment, Directions, Hook, KernelError, LoadedProgram, XdpMode},
     meter::{FrameSource, OwnExports, SourceError},
-    net::{self, Link, Promiscuous, Role},
+    net::{self, Link, Role},
 };
 
 /// Packets of one call of busy polling.
@@ -73,7 +73,6 @@ pub(super) enum Capture {
         steers_all: bool,
         /// Whether its sockets, if there are any, need no copies.
         zero_copy: bool,
-        _promiscuous: Option<Promiscuous>,
     },
     /// Packet sockets.
     Packet,
@@ -248,7 +247,6 @@ impl Engines {
         for warning in attachment.warnings() {
             warn!("interface {}: {warning}", link.name);
         }
-        let promiscuous = (role == Role::Tap).then(|| promiscuous(link)).flatten();
         let (mut sockets, mut zero_copy) = (None, false);
         if role == Role::Tap {
             match self.open_sockets(link, &attachment, &mut entry) {
@@ -264,7 +262,7 @@ impl Engines {
                 ),
             }
         }
-        Ok(Capture::Kernel { attachment, sockets, steers_all, zero_copy, _promiscuous: promiscuous })
+        Ok(Capture::Kernel { attachment, sockets, steers_all, zero_copy })
     }
 
     /// Opens a socket for each receive queue that is asked for, and tells the program of them.
@@ -355,6 +353,9 @@ impl Engines {
         }
         options.multi_buffer = attachment.multi_buffer();
         options.zero_copy = match self.options.zero_copy {
+            // With zero-copy every packet of the queue lies in the socket's memory, also those that XDP meters by itself:
+            // a worker that is late would starve the NIC of buffers for all of them.
+            cli::ZeroCopy::Auto if !steers_all => ZeroCopy::Off,
             cli::ZeroCopy::Auto => ZeroCopy::Auto,
             cli::ZeroCopy::Off => ZeroCopy::Off,
             cli::ZeroCopy::Required => ZeroCopy::Required,
@@ -513,19 +514,6 @@ impl Engines {
     /// The workers, to be stopped: nothing is attached any more.
     pub(super) fn into_workers(self) -> Workers {
         self.workers
-    }
-}
-
-fn promiscuous(link: &Link) -> Option<Promiscuous> {
-    match Promiscuous::set(link.index) {
-        Ok(promiscuous) => Some(promiscuous),
-        Err(error) => {
-            warn!(
-                "interface {}: cannot be made promiscuous ({error}); packets for other hosts may be left out by the NIC (ip link set {} promisc on)",
-                link.name, link.name
-            );
-            None
-        }
     }
 }
 
