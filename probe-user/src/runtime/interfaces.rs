@@ -313,6 +313,10 @@ impl Interfaces {
                 if old != entry.link.index {
                     out.push(Consequence::Moved(old, entry.link.index));
                 }
+                info!(
+                    "interface {} is back with index {}; metering resumes",
+                    entry.link.name, entry.link.index
+                );
                 resume(entry, engines, alone, now);
             }
             LinkChange::Renamed { from, link } => {
@@ -401,15 +405,10 @@ impl Interfaces {
     }
 }
 
-/// Takes the packets of an interface that is back; tries again later when that fails.
+/// Takes the packets of an interface; tries again later when that fails.
 fn resume(entry: &mut Metered, engines: &mut Engines, alone: bool, now: Timestamp) {
-    match entry.attach(engines, alone) {
-        Ok(()) => {
-            info!("interface {} is back with index {}; metering resumes", entry.link.name, entry.link.index);
-        }
-        Err(error) => {
-            error!("interface {} is back, but cannot be metered: {}", entry.link.name, error.report());
-            entry.retry = Some(now + RETRY);
-        }
+    if let Err(error) = entry.attach(engines, alone) {
+        error!("interface {} cannot be metered now: {}", entry.link.name, error.report());
+        entry.retry = Some(now + RETRY);
     }
 }
