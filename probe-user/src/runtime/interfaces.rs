@@ -2,10 +2,7 @@
 //! The metered interfaces: named, or ports of bridges; attached, and attached again when they come back; added and
 //! removed while the probe runs.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, info, warn};
 
@@ -23,9 +20,6 @@ use crate::{
     kernel::KernelError,
     net::{self, Link, LinkChange, LinkMonitor},
 };
-
-/// After so long, what takes the packets of an interface is made anew if it failed.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// What telemetry gets to see of an interface.
 #[derive(Clone, Debug)]
@@ -249,7 +243,7 @@ impl Interfaces {
         let mut changed = false;
         for index in engines.failed() {
             if let Some(entry) = self.metered.iter_mut().find(|entry| entry.link.index == index) {
-                entry.retry = Some(now + RETRY);
+                entry.try_later(now);
             }
         }
         for change in self.monitor.changes().map_err(netlink_failed)? {
@@ -409,6 +403,6 @@ impl Interfaces {
 fn resume(entry: &mut Metered, engines: &mut Engines, alone: bool, now: Timestamp) {
     if let Err(error) = entry.attach(engines, alone) {
         error!("interface {} cannot be metered now: {}", entry.link.name, error.report());
-        entry.retry = Some(now + RETRY);
+        entry.try_later(now);
     }
 }
