@@ -82,10 +82,10 @@ fn every_engine_is_exact_in_every_role() {
             )
             .unwrap(),
         ];
-        send_paced(&link, &mut generators, 30, 300);
+        send_paced(&link, &mut generators, 15, 600);
         // Flows that go on after others have ended.
         sleep(Duration::from_millis(1300));
-        send_paced(&link, &mut generators, 10, 300);
+        send_paced(&link, &mut generators, 5, 600);
         let ended = probe.stop(Signal::SIGTERM).unwrap();
         assert!(ended.status.success(), "{told}: {}", ended.stderr);
         assert!(ended.took < Duration::from_secs(5), "{told}: took {:?} to end", ended.took);
@@ -97,7 +97,7 @@ fn every_engine_is_exact_in_every_role() {
                 *sent.entry(id).or_default() += sums;
             }
         }
-        assert_eq!(total(&sent).packets, 3 * 40 * 300);
+        assert_eq!(total(&sent).packets, 3 * 20 * 600);
         assert_eq!(ledger.count("packets.received"), total(&sent).packets, "{told}: {}", ledger.0);
         assert_eq!(ledger.sums("exported"), total(&sent), "{told}: {}", ledger.0);
         assert_eq!(ledger.count("packets.unmetered"), 0, "{told}: {}", ledger.0);

@@ -152,14 +152,18 @@ impl PacketSocket {
         self.set(sockopt::Timestamp, &flags.cast_signed())
     }
 
-    /// What was dropped since the last call: the kernel counts from 0 again.
-    pub(super) fn new_drops(&self) -> SourceDrops {
+    /// Packets put into the ring, and what was dropped, since the last call: the kernel counts from 0 again.
+    pub(super) fn new_statistics(&self) -> (u64, SourceDrops) {
         getsockopt(&self.socket, sockopt::Statistics).map_or_else(
-            |_| SourceDrops::default(),
-            |statistics| SourceDrops {
-                tp_drops: statistics.tp_drops.into(),
-                tp_freezes: statistics.tp_freeze_q_cnt.into(),
-                ..SourceDrops::default()
+            |_| (0, SourceDrops::default()),
+            |statistics| {
+                let drops = SourceDrops {
+                    tp_drops: statistics.tp_drops.into(),
+                    tp_freezes: statistics.tp_freeze_q_cnt.into(),
+                    ..SourceDrops::default()
+                };
+                // Those that were dropped are among the packets (packet_getsockopt in net/packet/af_packet.c).
+                (statistics.tp_packets.saturating_sub(statistics.tp_drops).into(), drops)
             },
         )
     }

@@ -38,6 +38,9 @@ pub struct PacketSource {
     place: Option<Place>,
     stamps: Stamps,
     drops: SourceDrops,
+    /// Packets that the kernel has put into the ring, and those that were handed over.
+    put: u64,
+    given: u64,
     /// How long the kernel may take to hand over a block that is not full.
     hidden: Duration,
     /// When the interface is looked at again.
@@ -67,6 +70,12 @@ pub fn open(options: &PacketOptions, now: Timestamp) -> Result<Vec<PacketSource>
 }
 
 impl PacketSource {
+    fn read_statistics(&mut self) {
+        let (put, drops) = self.socket.new_statistics();
+        self.put += put;
+        self.drops = self.drops.plus(&drops);
+    }
+
     fn new(socket: PacketSocket, ring: Ring, options: &PacketOptions, now: Timestamp) -> Self {
         // The timer counts in ticks of at most 10 ms, and looks at a block twice before it hands it over.
         let hidden = 2 * options.ring.block_timeout + Duration::from_millis(40);
@@ -79,6 +88,8 @@ impl PacketSource {
             place: None,
             stamps: Stamps::new(now, hidden),
             drops: SourceDrops::default(),
+            put: 0,
+            given: 0,
             hidden,
             look: now + LOOK,
             gone: None,
@@ -192,6 +203,7 @@ impl FrameSource for PacketSource {
         if taken == 0 {
             self.look(moment.now)?;
         }
+        self.given += taken as u64;
         Ok(taken)
     }
 
@@ -215,8 +227,13 @@ impl FrameSource for PacketSource {
     }
 
     fn drops(&mut self) -> SourceDrops {
-        self.drops = self.drops.plus(&self.socket.new_drops());
+        self.read_statistics();
         self.drops
+    }
+
+    fn hidden(&mut self) -> u64 {
+        self.read_statistics();
+        self.put.saturating_sub(self.given)
     }
 
     fn status(&self) -> SourceStatus {

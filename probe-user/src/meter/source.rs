@@ -45,6 +45,12 @@ pub trait FrameSource: Send {
     fn lingers(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// Frames that the kernel has taken for this source and `receive` has not given yet, also those out of sight; as of
+    /// the call. Where nothing can be out of sight: 0.
+    fn hidden(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Frames that the kernel had for a source and could not give it.

@@ -30,6 +30,11 @@ const NAP: Duration = Duration::from_micros(300);
 /// Frames at the end beyond those that wait: from a source that nobody has stopped they would come for ever.
 const MORE_AT_THE_END: usize = 1 << 16;
 
+/// Between two looks whether the kernel still hides frames of a source that is to go, and how many looks: half a second,
+/// because its timer may be late.
+const HIDDEN_LOOK: Duration = Duration::from_millis(5);
+const MOST_LOOKS: u32 = 100;
+
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Activity {
@@ -118,11 +123,7 @@ impl Worker {
     pub fn finish(&mut self, moment: Moment) {
         self.obey(moment);
         self.drain_all(moment);
-        let lingers = self.feeds.iter().map(|feed| feed.source.lingers()).max().unwrap_or_default();
-        if !lingers.is_zero() {
-            std::thread::sleep(lingers);
-            self.drain_all(moment);
-        }
+        self.wait_for_hidden(None, moment);
         self.read_drops();
         while let Some(feed) = self.feeds.pop() {
             self.gone = self.gone.plus(&feed.drops);
@@ -160,9 +161,7 @@ impl Worker {
     /// Lets the sources of an interface go, once what has come is counted. The rings of the others last while the
     /// last of it comes into sight.
     fn remove(&mut self, interface: u32, moment: Moment) {
-        let of_interface = self.feeds.iter().filter(|feed| feed.source.interface() == interface);
-        let lingers = of_interface.map(|feed| feed.source.lingers()).max().unwrap_or_default();
-        std::thread::sleep(lingers);
+        self.wait_for_hidden(Some(interface), moment);
         for place in (0..self.feeds.len()).rev() {
             if self.feeds[place].source.interface() == interface && self.drain(place, 0, moment) {
                 self.let_go(place);
@@ -170,6 +169,32 @@ impl Worker {
         }
         self.meter.flush();
         self.meter.publish();
+    }
+
+    /// Receives until no frame of an interface, or of any, is out of sight any more, or traffic goes on for so long that
+    /// there will always be some.
+    fn wait_for_hidden(&mut self, interface: Option<u32>, moment: Moment) {
+        let concerns = |feed: &Feed| interface.is_none_or(|interface| feed.source.interface() == interface);
+        let of_interest = self.feeds.iter().filter(|feed| concerns(feed));
+        let lingers = of_interest.map(|feed| feed.source.lingers()).max().unwrap_or_default();
+        if lingers.is_zero() {
+            return;
+        }
+        std::thread::sleep(lingers);
+        for _ in 0..MOST_LOOKS {
+            for place in (0..self.feeds.len()).rev() {
+                if concerns(&self.feeds[place]) {
+                    self.drain(place, MORE_AT_THE_END, moment);
+                }
+            }
+            let hidden =
+                self.feeds.iter_mut().filter(|feed| concerns(feed)).any(|feed| feed.source.hidden() > 0);
+            if !hidden {
+                break;
+            }
+            std::thread::sleep(HIDDEN_LOOK);
+        }
+        self.meter.flush();
     }
 
     /// Reads the drops of a source for the last time, and closes it.

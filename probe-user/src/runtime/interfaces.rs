@@ -2,10 +2,7 @@
 //! The metered interfaces: named, or ports of bridges; attached, and attached again when they come back; added and
 //! removed while the probe runs.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, info, warn};
 
@@ -23,9 +20,6 @@ use crate::{
     kernel::KernelError,
     net::{self, Link, LinkChange, LinkMonitor},
 };
-
-/// After so long, what takes the packets of an interface is made anew if it failed.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// What telemetry gets to see of an interface.
 #[derive(Clone, Debug)]
@@ -249,7 +243,7 @@ impl Interfaces {
         let mut changed = false;
         for index in engines.failed() {
             if let Some(entry) = self.metered.iter_mut().find(|entry| entry.link.index == index) {
-                entry.retry = Some(now + RETRY);
+                entry.try_later(now);
             }
         }
         for change in self.monitor.changes().map_err(netlink_failed)? {
@@ -313,6 +307,10 @@ impl Interfaces {
                 if old != entry.link.index {
                     out.push(Consequence::Moved(old, entry.link.index));
                 }
+                info!(
+                    "interface {} is back with index {}; metering resumes",
+                    entry.link.name, entry.link.index
+                );
                 resume(entry, engines, alone, now);
             }
             LinkChange::Renamed { from, link } => {
@@ -401,15 +399,10 @@ impl Interfaces {
     }
 }
 
-/// Takes the packets of an interface that is back; tries again later when that fails.
+/// Takes the packets of an interface; tries again later when that fails.
 fn resume(entry: &mut Metered, engines: &mut Engines, alone: bool, now: Timestamp) {
-    match entry.attach(engines, alone) {
-        Ok(()) => {
-            info!("interface {} is back with index {}; metering resumes", entry.link.name, entry.link.index);
-        }
-        Err(error) => {
-            error!("interface {} is back, but cannot be metered: {}", entry.link.name, error.report());
-            entry.retry = Some(now + RETRY);
-        }
+    if let Err(error) = entry.attach(engines, alone) {
+        error!("interface {} cannot be metered now: {}", entry.link.name, error.report());
+        entry.try_later(now);
     }
 }

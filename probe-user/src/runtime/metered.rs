@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One metered interface: what it is, and what takes its packets.
 
+use std::time::Duration;
+
 use tracing::info;
 
 use super::{
@@ -14,6 +16,10 @@ use crate::{
     flow::Timestamp,
     net::{self, Link, Role},
 };
+
+/// After so long, what takes the packets of an interface is made anew if it failed; then after longer and longer.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(super) struct Metered {
@@ -29,6 +35,8 @@ pub(super) struct Metered {
     pub(super) capture: Option<Capture>,
     /// When what takes its packets is made anew, because it failed.
     pub(super) retry: Option<Timestamp>,
+    /// How long it is left alone after it failed again.
+    pub(super) patience: Duration,
 }
 
 impl Metered {
@@ -44,7 +52,16 @@ impl Metered {
         domain: u8,
     ) -> Result<Self, ProbeError> {
         let role = role(link, links, options)?;
-        Ok(Self { link: link.clone(), present: true, role, bridge, domain, capture: None, retry: None })
+        Ok(Self {
+            link: link.clone(),
+            present: true,
+            role,
+            bridge,
+            domain,
+            capture: None,
+            retry: None,
+            patience: FIRST_PATIENCE,
+        })
     }
 
     /// Takes its packets. `alone`: no other interface is metered.
@@ -54,7 +71,14 @@ impl Metered {
     pub(super) fn attach(&mut self, engines: &mut Engines, alone: bool) -> Result<(), ProbeError> {
         self.retry = None;
         self.capture = Some(engines.attach(&self.link, self.role, alone)?);
+        self.patience = FIRST_PATIENCE;
         Ok(())
+    }
+
+    /// Has it tried again after a while, each time a longer one.
+    pub(super) fn try_later(&mut self, now: Timestamp) {
+        self.retry = Some(now + self.patience);
+        self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
     }
 
     /// Takes no more of its packets.
