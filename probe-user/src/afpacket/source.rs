@@ -37,6 +37,8 @@ pub struct PacketSource {
     /// How far it is read; None: not at all.
     place: Option<Place>,
     stamps: Stamps,
+    /// After so long a frame that has come is in a block that the kernel has handed over.
+    hidden: Duration,
     drops: SourceDrops,
     /// When the interface is looked at again.
     look: Timestamp,
@@ -76,6 +78,7 @@ impl PacketSource {
             block: 0,
             place: None,
             stamps: Stamps::new(now, hidden),
+            hidden,
             drops: SourceDrops::default(),
             look: now + LOOK,
             gone: None,
@@ -193,7 +196,7 @@ impl FrameSource for PacketSource {
     }
 
     fn lingers(&self) -> Duration {
-        self.patience
+        self.hidden
     }
 
     fn waiting(&self) -> usize {
