@@ -77,6 +77,21 @@ pub struct JoinerCounts {
     pub known: u64,
 }
 
+impl JoinerCounts {
+    /// Those of two joiners together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            joined: self.joined + other.joined,
+            no_first_in_time: self.no_first_in_time + other.no_first_in_time,
+            no_room: self.no_room + other.no_room,
+            firsts_forgotten: self.firsts_forgotten + other.firsts_forgotten,
+            held: self.held + other.held,
+            known: self.known + other.known,
+        }
+    }
+}
+
 /// See the module.
 pub struct Joiner<T> {
     options: JoinerOptions,
