@@ -9,6 +9,8 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+/// The extension header of IPv6 fragments.
+const FRAGMENT_HEADER: u8 = 44;
 
 /// What the IP packet carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,7 +166,7 @@ impl Packet {
         self.link(&self.network(&self.segment(), None))
     }
 
-    /// The packet as IPv4 fragments with at most `size` octets (a multiple of 8) of payload each.
+    /// The packet as fragments with at most `size` octets (a multiple of 8) of payload each.
     #[must_use]
     pub fn fragments(&self, size: usize) -> Vec<Vec<u8>> {
         let segment = self.segment();
@@ -235,10 +237,17 @@ impl Packet {
                 put(&mut packet, 10, usize::from(sum));
             }
             (source, destination) => {
-                packet = vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0, 0, 0, self.protocol(), 64];
+                let next = if fragment.is_some() { FRAGMENT_HEADER } else { self.protocol() };
+                packet = vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0, 0, 0, next, 64];
                 packet.extend(v6(source));
                 packet.extend(v6(destination));
-                put(&mut packet, 4, data.len());
+                if let Some((offset, more)) = fragment {
+                    // RFC 8200 section 4.5: the offset in units of 8 octets, left of three bits.
+                    packet.extend([self.protocol(), 0, 0, 0, 0, 0, 0x12, 0x34]);
+                    put(&mut packet, 42, offset | usize::from(more));
+                }
+                let length = packet.len() - 40 + data.len();
+                put(&mut packet, 4, length);
             }
         }
         packet.extend(data);

@@ -124,6 +124,18 @@ impl<'a> Probe<'a> {
     pub fn stop(mut self, signal: Signal) -> Result<Ended> {
         let watch = Stopwatch::start();
         self.process.signal(signal)?;
+        self.conclude(&watch)
+    }
+
+    /// Waits until it ends, which it was told in another way, and reads its ledger.
+    ///
+    /// # Errors
+    /// When it does not end, or has written no ledger.
+    pub fn ended(mut self) -> Result<Ended> {
+        self.conclude(&Stopwatch::start())
+    }
+
+    fn conclude(&mut self, watch: &Stopwatch) -> Result<Ended> {
         let status = self.process.wait(END)?;
         let took = watch.elapsed();
         let (stdout, stderr) = (self.process.stdout(), self.process.stderr());

@@ -37,12 +37,12 @@ pub struct PacketSource {
     /// How far it is read; None: not at all.
     place: Option<Place>,
     stamps: Stamps,
+    /// After so long a frame that has come is in a block that the kernel has handed over.
+    hidden: Duration,
     drops: SourceDrops,
     /// Packets that the kernel has put into the ring, and those that were handed over.
     put: u64,
     given: u64,
-    /// How long the kernel may take to hand over a block that is not full.
-    hidden: Duration,
     /// When the interface is looked at again.
     look: Timestamp,
     /// When the interface was found to be gone.
@@ -87,10 +87,10 @@ impl PacketSource {
             block: 0,
             place: None,
             stamps: Stamps::new(now, hidden),
+            hidden,
             drops: SourceDrops::default(),
             put: 0,
             given: 0,
-            hidden,
             look: now + LOOK,
             gone: None,
             distrusted: false,

@@ -75,6 +75,20 @@ pub struct JoinerCounts {
     pub held: u64,
 }
 
+impl JoinerCounts {
+    /// Those of two joiners together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            joined: self.joined + other.joined,
+            no_first_in_time: self.no_first_in_time + other.no_first_in_time,
+            no_room: self.no_room + other.no_room,
+            firsts_forgotten: self.firsts_forgotten + other.firsts_forgotten,
+            held: self.held + other.held,
+        }
+    }
+}
+
 /// See the module.
 pub struct Joiner<T> {
     options: JoinerOptions,

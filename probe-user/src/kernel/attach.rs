@@ -74,6 +74,13 @@ impl Attachment {
                 "generic XDP, because {why}; the kernel builds a socket buffer for each packet first, which costs several times as much CPU"
             ));
         }
+        if (self.ingress, self.role) == (Some(Hook::Generic), Role::Host) {
+            // An XDP program is not told of how many segments a socket buffer consists (`struct xdp_md`); those that came
+            // one by one are left so (`netif_elide_gro`).
+            warnings.push(
+                "generic XDP counts TCP segments that a virtual machine or container of this host sends in one buffer as one packet; --xdp-mode tc counts them one by one".to_owned(),
+            );
+        }
         warnings
     }
 }

@@ -40,7 +40,7 @@ impl Account {
         direct.metered_octets += report.ahead.octets;
         let af_xdp = rows(WorkerKind::AfXdp);
         let af_xdp_drops = workers.drops(WorkerKind::AfXdp);
-        let held = workers.fragments().held;
+        let held = workers.fragments(WorkerKind::AfXdp).held;
         Self { report, direct, af_xdp, af_xdp_drops, held }
     }
 

@@ -173,7 +173,8 @@ impl Observer {
     }
 
     fn fragments(&self) -> metrics::Fragments {
-        let counts = self.workers.fragments();
+        let counts = self.workers.fragments(WorkerKind::AfXdp);
+        let counts = counts.plus(&self.workers.fragments(WorkerKind::AfPacket));
         metrics::Fragments {
             joined: counts.joined,
             given_up: Reasons::new(&[

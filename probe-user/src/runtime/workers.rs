@@ -76,7 +76,24 @@ pub(super) struct IdleWorkers {
 pub(super) struct Tidings {
     counts: WorkerCounts,
     handles: Vec<WorkerHandle>,
-    fragments: Fragments,
+    fragments: FragmentsByKind,
+}
+
+/// A joiner for the workers of each kind. One for all would let go with one kind what was held for the other: packets that
+/// were steered would be accounted for among those that were not.
+#[derive(Clone)]
+struct FragmentsByKind {
+    af_xdp: Fragments,
+    af_packet: Fragments,
+}
+
+impl FragmentsByKind {
+    fn of(&self, kind: WorkerKind) -> &Fragments {
+        match kind {
+            WorkerKind::AfXdp => &self.af_xdp,
+            WorkerKind::AfPacket => &self.af_packet,
+        }
+    }
 }
 
 impl Tidings {
@@ -94,12 +111,13 @@ impl Tidings {
 
     /// Datagrams whose first fragment is remembered.
     pub(super) fn fragments_known(&self) -> u64 {
-        self.fragments.with(|joiner| joiner.known()) as u64
+        let known = |kind| self.fragments.of(kind).with(|joiner| joiner.known()) as u64;
+        known(WorkerKind::AfXdp) + known(WorkerKind::AfPacket)
     }
 
-    /// What became of fragments.
-    pub(super) fn fragments(&self) -> JoinerCounts {
-        self.fragments.counts()
+    /// What became of the fragments that the workers of a kind took.
+    pub(super) fn fragments(&self, kind: WorkerKind) -> JoinerCounts {
+        self.fragments.of(kind).counts()
     }
 
     /// How many of each kind there are.
@@ -118,11 +136,7 @@ impl IdleWorkers {
         own_exports: &OwnExports,
     ) -> Result<(Self, Option<WorkerWriters>), ProbeError> {
         let WorkerOptions { counts, sizing, rules, sampling, sampling_now, joiner } = options;
-        let shared = MeterShared {
-            sampling: sampling_now,
-            own_exports: own_exports.clone(),
-            fragments: Fragments::new(joiner),
-        };
+        let fragments = FragmentsByKind { af_xdp: Fragments::new(joiner), af_packet: Fragments::new(joiner) };
         let turns = Turns::new(counts.all());
         let mut workers = Vec::new();
         let mut writers = None;
@@ -139,17 +153,19 @@ impl IdleWorkers {
                     WorkerKind::AfXdp => probe_common::PacketSampling::OFF,
                     WorkerKind::AfPacket => sampling.packets,
                 };
-                let meter = Meter::new(
-                    bank.slot_writer(row, rules),
-                    MeterOptions { packets, ..sampling },
-                    shared.clone(),
-                );
+                let shared = MeterShared {
+                    sampling: sampling_now.clone(),
+                    own_exports: own_exports.clone(),
+                    fragments: fragments.of(counts.kind(number)).clone(),
+                };
+                let meter =
+                    Meter::new(bank.slot_writer(row, rules), MeterOptions { packets, ..sampling }, shared);
                 workers.push(Worker::new(number, meter, turns.clone()));
             }
             writers = Some(WorkerWriters { bank, turns });
         }
         let handles = workers.iter().map(|(_, handle)| handle.clone()).collect();
-        let tidings = Tidings { counts, handles, fragments: shared.fragments };
+        let tidings = Tidings { counts, handles, fragments };
         Ok((Self { counts, workers, tidings }, writers))
     }
 
