@@ -53,7 +53,7 @@ pub enum Direction {
 #[derive(ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub enum ZeroCopy {
-    /// Where the driver can, else packets are copied; the log says which
+    /// With --engine af_xdp where the driver can, else packets are copied; the log says which
     Auto,
     /// Packets are copied
     Off,

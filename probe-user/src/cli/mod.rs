@@ -44,7 +44,8 @@ pub use values::{CollectorPolicy, KeyField, MetricsAddress, OverloadMode, PrintF
     version,
     about = "Turns the packets of an interface into flow records and sends them to collectors",
     long_about = "Turns the packets of an interface into flow records and sends them to collectors.\n\n\
-        Packets are metered in the kernel (XDP), flows are kept in user space, records leave as NetFlow v5. \
+        Packets are metered in the kernel (XDP, tc) or from sockets, flows are kept in user space, records leave as \
+        NetFlow or IPFIX. \
         Every packet is accounted for: the ledger says where each one went.",
     after_help = "Examples:\n  \
         probe run --iface eth1 --collector 192.0.2.10:2055\n  \
