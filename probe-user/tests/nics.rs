@@ -5,6 +5,7 @@
 //! A program of its own without a test harness, because outside such a guest there is nothing to pass or to
 //! ignore: it then says that it did not run. `GUEST_NICS` names the cables, as `DRIVER=NAME,NAME …`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::print_stdout, reason = "it has no harness that would print for it")]
 
 use std::{
     env,

@@ -25,6 +25,7 @@ mod privilege;
 mod probe;
 mod process;
 mod shared_output;
+mod tcp_counters;
 mod v5_collector;
 pub mod vectors;
 
@@ -37,4 +38,5 @@ pub use privilege::require_root;
 pub use probe::{Ended, LedgerView, Probe};
 pub use process::{Process, http_get};
 pub use shared_output::SharedOutput;
+pub use tcp_counters::TcpCounters;
 pub use v5_collector::{Datagram, Export, V5Collector, V5Record};

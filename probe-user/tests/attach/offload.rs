@@ -2,7 +2,6 @@
 //! Buffers that stand for several packets: counted as the packets that they are on a wire.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::AsRawFd,
@@ -11,7 +10,7 @@ use std::{
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use probe_common::{Direction, FlowKey};
 use probe_lab::{
-    Link, LinkEnd,
+    Link, LinkEnd, TcpCounters,
     clock::wait_until,
     packets::{Packet, Transport},
 };
@@ -29,15 +28,10 @@ const HEADERS: u64 = 20 + 32;
 /// acknowledgements.
 const SYN_OPTIONS: u64 = 8;
 
-/// TCP segments that a namespace has sent, and how many of them again: the kernel counts them as the segments that
-/// they become, not as the buffers in which it handles them.
+/// TCP segments that a namespace has sent, and whether that went smoothly.
 fn tcp_sent(end: &LinkEnd) -> (u64, u64) {
-    let table = end.namespace.enter(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap()).unwrap();
-    let mut lines = table.lines().filter(|line| line.starts_with("Tcp:"));
-    let names: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    let values: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    let value = |wanted| values[names.iter().position(|name| *name == wanted).unwrap()].parse().unwrap();
-    (value("OutSegs"), value("RetransSegs"))
+    let TcpCounters { sent, disturbed } = TcpCounters::read(&end.namespace).unwrap();
+    (sent, disturbed)
 }
 
 fn sent_buffers(end: &LinkEnd) -> u64 {
