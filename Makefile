@@ -37,7 +37,7 @@ endif
 test: check-root
 	@deploy/setup.sh --test
 	@deploy/check.sh
-	$(CARGO) test --locked -- --include-ignored
+	$(CARGO) test --locked --no-fail-fast -- --include-ignored
 	PROBE_SKIP_EBPF=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TARGET)/loom RUSTFLAGS='--cfg loom' $(CARGO) test --locked -p probe-user --lib queue::
 
 test-kernels: check-root
