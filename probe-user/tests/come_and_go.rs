@@ -142,7 +142,7 @@ fn everything_happens(what: &str, way: &[&str]) {
     });
     subject.goes_on("another index");
 
-    subject.expect("tap7 is back with index", |link| ip(&link.metered, &["mtu", "9000"]));
+    subject.expect("was made anew", |link| ip(&link.metered, &["mtu", "9000"]));
     // A veth whose other end has a program for frames of one buffer takes no more than lie in a page (`veth_xdp_set`).
     let mtu: u16 = if what == "af_packet" { 9000 } else { 3400 };
     ip(&subject.link.sender, &["mtu", &mtu.to_string()]);

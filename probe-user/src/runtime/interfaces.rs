@@ -307,11 +307,10 @@ impl Interfaces {
                 if old != entry.link.index {
                     out.push(Consequence::Moved(old, entry.link.index));
                 }
-                info!(
-                    "interface {} is back with index {}; metering resumes",
-                    entry.link.name, entry.link.index
-                );
-                resume(entry, engines, alone, now);
+                if resume(entry, engines, alone, now) {
+                    let Link { name, index, .. } = &entry.link;
+                    info!("interface {name} is back with index {index}; metering resumes");
+                }
             }
             LinkChange::Renamed { from, link } => {
                 let Some(at) = named(&from) else { return };
@@ -323,16 +322,17 @@ impl Interfaces {
                 let entry = &mut self.metered[at];
                 entry.link = link;
                 if before.receive_queues != settings.receive_queues || before.mtu < settings.mtu {
-                    info!(
-                        "interface {}: MTU {}, {} receive queues; what takes its packets is made anew",
-                        entry.link.name,
-                        settings.mtu,
-                        settings
-                            .receive_queues
-                            .map_or_else(|| "some".to_owned(), |queues| queues.to_string())
-                    );
                     entry.detach(engines, settle);
-                    resume(entry, engines, alone, now);
+                    if resume(entry, engines, alone, now) {
+                        info!(
+                            "interface {}: MTU {}, {} receive queues; what takes its packets was made anew",
+                            entry.link.name,
+                            settings.mtu,
+                            settings
+                                .receive_queues
+                                .map_or_else(|| "some".to_owned(), |queues| queues.to_string())
+                        );
+                    }
                 }
             }
             LinkChange::PortAdded { bridge, port } => self.add_port(&bridge, &port, engines, now, out),
@@ -399,10 +399,12 @@ impl Interfaces {
     }
 }
 
-/// Takes the packets of an interface; tries again later when that fails.
-fn resume(entry: &mut Metered, engines: &mut Engines, alone: bool, now: Timestamp) {
-    if let Err(error) = entry.attach(engines, alone) {
+/// Takes the packets of an interface, and says whether that worked; tries again later when it did not.
+fn resume(entry: &mut Metered, engines: &mut Engines, alone: bool, now: Timestamp) -> bool {
+    let attached = entry.attach(engines, alone);
+    if let Err(error) = &attached {
         error!("interface {} cannot be metered now: {}", entry.link.name, error.report());
         entry.try_later(now);
     }
+    attached.is_ok()
 }
