@@ -123,7 +123,8 @@ fn demonstrate() -> Result<()> {
     let received = LedgerView(json).count("packets.received");
     screen.say(&format!(
         "\n{sent} frames were sent, {received} received. IPv6 flows cannot be said in NetFlow v5, so they are counted\n\
-         as not representable; ARP carries no IP packet; later fragments got the ports of their first. Nothing is left out in silence."
+         as not representable; ARP carries no IP packet; later fragments got the ports of\n\
+         their first. Nothing is left out in silence."
     ))?;
     ensure!(sent == received, "{sent} frames were sent, but the probe received {received}");
     screen.title("On a real interface: make run IFACE=eth1 COLLECTOR=192.0.2.10:2055")?;
