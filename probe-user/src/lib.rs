@@ -38,6 +38,7 @@ pub mod kernel;
 pub mod meter;
 pub mod net;
 pub mod overload;
+mod poll_server;
 mod prefetch;
 pub mod queue;
 pub mod runtime;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Answer, Command, ControlHandler, Greeting, Refusal, Stats};
-use crate::{error::ProbeError, flow::Timestamp};
+use crate::{error::ProbeError, flow::Timestamp, poll_server};
 
 /// Longest request, its newline included.
 const MAX_REQUEST: usize = 4096;
@@ -51,6 +51,16 @@ impl AsFd for Connection {
     }
 }
 
+impl poll_server::Connection for Connection {
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn interest(&self) -> PollFlags {
+        if self.sent < self.outbox.len() { PollFlags::POLLOUT } else { PollFlags::POLLIN }
+    }
+}
+
 impl Connection {
     /// A new client, which is greeted by the first step.
     pub(super) fn new(stream: UnixStream, now: Timestamp) -> io::Result<Self> {
@@ -64,19 +74,6 @@ impl Connection {
             awaits_end: false,
             deadline: now + PATIENCE,
         })
-    }
-
-    pub(super) fn is_late(&self, now: Timestamp) -> bool {
-        now >= self.deadline
-    }
-
-    pub(super) fn time_left(&self, now: Timestamp) -> Duration {
-        self.deadline.since(now)
-    }
-
-    /// What to wait for.
-    pub(super) fn interest(&self) -> PollFlags {
-        if self.sent < self.outbox.len() { PollFlags::POLLOUT } else { PollFlags::POLLIN }
     }
 
     /// Leaves the socket open until the process ends, for then the kernel closes it: that is what a client of

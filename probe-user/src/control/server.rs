@@ -3,17 +3,14 @@
 
 use std::{
     io,
-    os::{fd::AsFd, unix::net::UnixListener},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixListener,
+    },
     path::{Path, PathBuf},
     sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::{EfdFlags, EventFd},
-};
 use tracing::{info, warn};
 
 use super::{
@@ -25,12 +22,8 @@ use crate::{
     cli::{DEFAULT_SOCKET, SocketPath},
     error::ProbeError,
     flow::Timestamp,
-    telemetry::http::Clock,
-    throttle::Throttle,
+    poll_server::{Clock, RunningPollServer, Service},
 };
-
-/// Connections served at once; others wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8;
 
 /// A socket that listens, and whose clients are not answered yet.
 #[derive(Debug)]
@@ -86,23 +79,11 @@ impl ControlServer {
     ) -> Result<RunningControl, ProbeError> {
         let failed =
             |error: io::Error| ProbeError::host("cannot start to serve the control socket").because(error);
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let stop = Arc::new(EventFd::from_flags(flags).map_err(|error| failed(error.into()))?);
         let path = self.file.path().to_owned();
-        let mut server = Server {
-            listener: self.listener,
-            _file: self.file,
-            stop: Arc::clone(&stop),
-            handler,
-            connections: Vec::with_capacity(MAX_CONNECTIONS),
-            complaint: Throttle::new(Duration::from_secs(60)),
-        };
-        let thread = std::thread::Builder::new()
-            .name("control".into())
-            .spawn(move || while server.step(&*clock) {})
-            .map_err(failed)?;
+        let service = Control { listener: self.listener, _file: self.file, handler };
+        let server = RunningPollServer::start("control", service, clock).map_err(failed)?;
         info!("the probe is asked at {}: probe stats, probe iface, probe shutdown", path.display());
-        Ok(RunningControl { path, requests: Some(requests), stop, thread: Some(thread) })
+        Ok(RunningControl { path, requests: Some(requests), server: Some(server) })
     }
 }
 
@@ -111,8 +92,7 @@ impl ControlServer {
 pub struct RunningControl {
     path: PathBuf,
     requests: Option<Requests>,
-    stop: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    server: Option<RunningPollServer>,
 }
 
 impl RunningControl {
@@ -139,79 +119,36 @@ impl Drop for RunningControl {
     fn drop(&mut self) {
         // First, or the thread might wait for an answer that never comes.
         self.refuse_requests();
-        // An event counter takes any number of writes, and a thread that panicked has said so itself.
-        self.stop.write(1).ok();
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
-        }
+        self.server = None;
     }
 }
 
-struct Server {
+struct Control {
     // In this order they are dropped, as `SocketFile` wants it.
     listener: UnixListener,
     _file: SocketFile,
-    stop: Arc<EventFd>,
     handler: Arc<dyn ControlHandler>,
-    connections: Vec<Connection>,
-    complaint: Throttle,
 }
 
-impl Server {
-    /// Waits for something to do and does it; false when it is to stop.
-    fn step(&mut self, clock: &dyn Fn() -> Timestamp) -> bool {
-        let now = clock();
-        self.connections.retain(|connection| !connection.is_late(now));
-        let timeout = match self.connections.iter().map(|connection| connection.time_left(now)).min() {
-            // One millisecond more, so that the deadline has passed when the wait ends.
-            Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
-        };
-        let mut polled = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
-        polled.extend(self.connections.iter().map(|c| PollFd::new(c.as_fd(), c.interest())));
-        if self.connections.len() < MAX_CONNECTIONS {
-            polled.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
-        }
-        if poll(&mut polled, timeout).is_err() {
-            // Interrupted by a signal: look again.
-            return true;
-        }
-        let ready: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-        if ready[0] {
-            return false;
-        }
-        let mut ready = ready.into_iter().skip(1);
-        let mut stay = Vec::with_capacity(MAX_CONNECTIONS);
-        for mut connection in self.connections.drain(..) {
-            let next = match ready.next() {
-                Some(true) => connection.step(&*self.handler, clock()),
-                _ => Next::Stay,
-            };
-            match next {
-                Next::Stay => stay.push(connection),
-                Next::Close => {}
-                Next::AwaitEnd => connection.leave_open(),
-            }
-        }
-        self.connections = stay;
-        if ready.next().unwrap_or(false) {
-            self.accept(clock());
-        }
-        true
+impl Service for Control {
+    type Connection = Connection;
+    const WHAT: &'static str = "to the control socket";
+
+    fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 
-    fn accept(&mut self, now: Timestamp) {
-        match self.listener.accept().and_then(|(stream, _)| Connection::new(stream, now)) {
-            Ok(connection) => self.connections.push(connection),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                if let Some(more) = self.complaint.admit(now) {
-                    warn!("cannot accept a connection to the control socket: {error} ({more} more before)");
-                }
-                // Out of file descriptors the listener stays readable: do not spin on it.
-                std::thread::sleep(Duration::from_millis(20));
-            }
+    fn accept(&self, now: Timestamp) -> io::Result<Connection> {
+        self.listener.accept().and_then(|(stream, _)| Connection::new(stream, now))
+    }
+
+    fn step(&self, mut connection: Connection, now: Timestamp) -> Option<Connection> {
+        match connection.step(&*self.handler, now) {
+            Next::Stay => return Some(connection),
+            Next::Close => {}
+            Next::AwaitEnd => connection.leave_open(),
         }
+        None
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     Routes,
     request::{MAX_REQUEST, Request},
 };
-use crate::flow::Timestamp;
+use crate::{flow::Timestamp, poll_server};
 
 /// A connection is closed after this long, whatever its state.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,26 +43,23 @@ impl AsFd for Connection {
     }
 }
 
-impl Connection {
-    pub(super) fn new(stream: TcpStream, now: Timestamp) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Ok(Self { stream, state: State::Reading(Vec::new()), deadline: now + TIMEOUT })
+impl poll_server::Connection for Connection {
+    fn deadline(&self) -> Timestamp {
+        self.deadline
     }
 
-    pub(super) fn is_late(&self, now: Timestamp) -> bool {
-        now >= self.deadline
-    }
-
-    pub(super) fn time_left(&self, now: Timestamp) -> Duration {
-        self.deadline.since(now)
-    }
-
-    /// What to wait for.
-    pub(super) fn interest(&self) -> PollFlags {
+    fn interest(&self) -> PollFlags {
         match self.state {
             State::Writing { .. } => PollFlags::POLLOUT,
             State::Reading(_) | State::Draining(_) => PollFlags::POLLIN,
         }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, now: Timestamp) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, state: State::Reading(Vec::new()), deadline: now + TIMEOUT })
     }
 
     /// Goes on as far as possible without waiting; false when the connection is done.

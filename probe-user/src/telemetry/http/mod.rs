@@ -7,23 +7,18 @@ mod request;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
-
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::{EfdFlags, EventFd},
 };
 
 use self::connection::Connection;
 use super::prometheus;
-use crate::{error::ProbeError, flow::Timestamp, throttle::Throttle};
-
-/// Connections served at once; others wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8;
+pub use crate::poll_server::Clock;
+use crate::{
+    error::ProbeError,
+    flow::Timestamp,
+    poll_server::{RunningPollServer, Service},
+};
 
 /// What is answered to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,9 +47,6 @@ impl Reply {
 
 /// Makes the reply of one path. Called on the server's thread.
 pub type Provider = Arc<dyn Fn() -> Reply + Send + Sync>;
-
-/// Reads the time; of any base, as long as it does not jump.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The three paths.
 #[derive(Clone)]
@@ -99,30 +91,17 @@ impl HttpServer {
         let listener = TcpListener::bind(self.address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let stop = Arc::new(EventFd::from_flags(flags).map_err(|error| failed(error.into()))?);
-        let mut server = Server {
-            listener,
-            stop: Arc::clone(&stop),
-            routes: self.routes,
-            connections: Vec::with_capacity(MAX_CONNECTIONS),
-            complaint: Throttle::new(Duration::from_secs(60)),
-        };
-        let clock = self.clock;
-        let thread = std::thread::Builder::new()
-            .name("http".into())
-            .spawn(move || while server.step(&*clock) {})
-            .map_err(failed)?;
+        let service = Metrics { listener, routes: self.routes };
+        let server = RunningPollServer::start("http", service, self.clock).map_err(failed)?;
         tracing::info!("metrics are served on http://{address}/metrics");
-        Ok(RunningServer { address, stop, thread: Some(thread) })
+        Ok(RunningServer { address, _server: server })
     }
 }
 
 /// A running server; dropping it closes the port and ends the thread.
 pub struct RunningServer {
     address: SocketAddr,
-    stop: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    _server: RunningPollServer,
 }
 
 impl RunningServer {
@@ -133,68 +112,24 @@ impl RunningServer {
     }
 }
 
-impl Drop for RunningServer {
-    fn drop(&mut self) {
-        // An event counter takes any number of writes, and a thread that panicked has said so itself.
-        self.stop.write(1).ok();
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
-        }
-    }
-}
-
-struct Server {
+struct Metrics {
     listener: TcpListener,
-    stop: Arc<EventFd>,
     routes: Routes,
-    connections: Vec<Connection>,
-    complaint: Throttle,
 }
 
-impl Server {
-    /// Waits for something to do and does it; false when it is to stop.
-    fn step(&mut self, clock: &dyn Fn() -> Timestamp) -> bool {
-        let now = clock();
-        self.connections.retain(|connection| !connection.is_late(now));
-        let timeout = match self.connections.iter().map(|connection| connection.time_left(now)).min() {
-            // One millisecond more, so that the deadline has passed when the wait ends.
-            Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
-        };
-        let mut polled = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
-        polled.extend(self.connections.iter().map(|c| PollFd::new(c.as_fd(), c.interest())));
-        if self.connections.len() < MAX_CONNECTIONS {
-            polled.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
-        }
-        if poll(&mut polled, timeout).is_err() {
-            // Interrupted by a signal: look again.
-            return true;
-        }
-        let ready: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-        if ready[0] {
-            return false;
-        }
-        let mut ready = ready.into_iter().skip(1);
-        let now = clock();
-        let routes = &self.routes;
-        self.connections.retain_mut(|connection| !ready.next().unwrap_or(false) || connection.step(routes));
-        if ready.next().unwrap_or(false) {
-            self.accept(now);
-        }
-        true
+impl Service for Metrics {
+    type Connection = Connection;
+    const WHAT: &'static str = "for metrics";
+
+    fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 
-    fn accept(&mut self, now: Timestamp) {
-        match self.listener.accept().and_then(|(stream, _)| Connection::new(stream, now)) {
-            Ok(connection) => self.connections.push(connection),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                if let Some(more) = self.complaint.admit(now) {
-                    tracing::warn!("cannot accept a connection for metrics: {error} ({more} more before)");
-                }
-                // Out of file descriptors the listener stays readable: do not spin on it.
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
+    fn accept(&self, now: Timestamp) -> io::Result<Connection> {
+        self.listener.accept().and_then(|(stream, _)| Connection::new(stream, now))
+    }
+
+    fn step(&self, mut connection: Connection, _now: Timestamp) -> Option<Connection> {
+        connection.step(&self.routes).then_some(connection)
     }
 }
