@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Interfaces and bridges that change, vanish and come back. What the differences mean is decided in `watch_list`.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{collections::BTreeSet, io};
 
-use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
-    link::{LinkAttribute, LinkMessage},
-};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkMessage};
 use netlink_sys::Socket;
 
 use super::{
-    Bridge, Link, LinkChange, LinkSettings, ethtool_events, netlink,
-    watch_list::{Look, Sight, WatchList},
+    Bridge, Link, LinkChange, LinkSettings, ethtool_events, netlink, rx_queues,
+    watch_list::{Look, WatchList},
 };
 
 /// Watches interfaces by name and index, and bridges with their ports.
@@ -39,9 +36,9 @@ impl LinkMonitor {
             unsure: true,
             removed: BTreeSet::new(),
         };
-        let sights = sights()?;
+        let now = all_links()?;
         for link in links {
-            monitor.list.watch(link, settings(&sights, link));
+            monitor.list.watch(link, settings(&now, link));
         }
         Ok(monitor)
     }
@@ -51,7 +48,7 @@ impl LinkMonitor {
     /// # Errors
     /// When netlink fails.
     pub fn watch(&mut self, link: &Link) -> io::Result<()> {
-        self.list.watch(link, settings(&sights()?, link));
+        self.list.watch(link, settings(&all_links()?, link));
         self.unsure = true;
         Ok(())
     }
@@ -67,8 +64,8 @@ impl LinkMonitor {
     /// # Errors
     /// When netlink fails.
     pub fn watch_bridge(&mut self, bridge: &Bridge) -> io::Result<()> {
-        let sights = sights()?;
-        self.list.watch_bridge(bridge, |port| settings(&sights, port));
+        let now = all_links()?;
+        self.list.watch_bridge(bridge, |port| settings(&now, port));
         self.unsure = true;
         Ok(())
     }
@@ -90,10 +87,10 @@ impl LinkMonitor {
             return Ok(Vec::new());
         }
         // The notifications only say when to look: the state is read anew, so none can be missed.
-        let sights = sights()?;
+        let now = all_links()?;
         let removed: Vec<u32> = std::mem::take(&mut self.removed).into_iter().collect();
         self.unsure = false;
-        Ok(self.list.compare(&Look { sights: &sights, removed: &removed, queues: &receive_queues }))
+        Ok(self.list.compare(&Look { links: &now, removed: &removed, queues: &rx_queues }))
     }
 
     /// Reads what the kernel has said.
@@ -126,37 +123,21 @@ impl LinkMonitor {
 }
 
 /// All interfaces now.
-fn sights() -> io::Result<Vec<Sight>> {
+fn all_links() -> io::Result<Vec<Link>> {
     let answers = netlink::dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     Ok(answers
         .iter()
         .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => {
-                Link::of(message).map(|link| Sight { link, mtu: mtu(message) })
-            }
+            RouteNetlinkMessage::NewLink(message) => Link::of(message),
             _ => None,
         })
         .collect())
 }
 
-fn mtu(message: &LinkMessage) -> u32 {
-    let mtu = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(mtu) => Some(*mtu),
-        _ => None,
-    });
-    mtu.unwrap_or(0)
-}
-
 /// Settings of a link that is there; one that has gone meanwhile has none, which the next look tells.
-fn settings(sights: &[Sight], link: &Link) -> LinkSettings {
-    sights.iter().find(|sight| sight.link.index == link.index).map_or_else(LinkSettings::default, |sight| {
-        LinkSettings { mtu: sight.mtu, receive_queues: receive_queues(&sight.link.name) }
+fn settings(links: &[Link], link: &Link) -> LinkSettings {
+    links.iter().find(|now| now.index == link.index).map_or_else(LinkSettings::default, |now| LinkSettings {
+        mtu: now.mtu,
+        receive_queues: rx_queues(&now.name),
     })
-}
-
-/// Receive queues in use, where /sys shows this namespace's interfaces. rtnetlink tells only how many there could be.
-fn receive_queues(name: &str) -> Option<u32> {
-    let entries = fs::read_dir(Path::new("/sys/class/net").join(name).join("queues")).ok()?;
-    let receiving = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"rx-");
-    u32::try_from(entries.filter_map(Result::ok).filter(receiving).count()).ok().filter(|count| *count > 0)
 }

@@ -397,34 +397,24 @@ impl Engines {
         Ok(Capture::Packet)
     }
 
-    /// Lets the packets of an interface go. `settle` returns when programs that were running have ended and the
-    /// workers have counted what those handed over.
+    /// Lets the packets of an interface go; see [`Self::detach_all`].
     pub(super) fn detach(&mut self, index: u32, capture: Capture, settle: impl FnOnce()) {
-        match capture {
-            Capture::Kernel { attachment, sockets, .. } => {
-                drop(attachment);
-                self.forget(index);
-                if let Some(sockets) = sockets {
-                    settle();
-                    self.close_sockets(index, sockets);
-                }
-            }
-            Capture::Packet => self.workers.remove(WorkerKind::AfPacket, index),
-        }
+        self.detach_all(vec![(index, capture)], settle);
     }
 
-    /// Lets the packets of all these interfaces go, with one wait for all of them.
+    /// Lets the packets of all these interfaces go. `settle` returns when programs that were running have ended and the
+    /// workers have counted what those handed over; it is called once, and only where there are sockets.
     pub(super) fn detach_all(&mut self, captures: Vec<(u32, Capture)>, settle: impl FnOnce()) {
         let mut socketed = Vec::new();
         for (index, capture) in captures {
             match capture {
-                // Its program goes first; its sockets when the programs of all have ended.
-                Capture::Kernel { attachment, sockets: Some(sockets), .. } => {
+                // The programs go first; the sockets when the programs of all have ended.
+                Capture::Kernel { attachment, sockets, .. } => {
                     drop(attachment);
                     self.forget(index);
-                    socketed.push((index, sockets));
+                    socketed.extend(sockets.map(|sockets| (index, sockets)));
                 }
-                other => self.detach(index, other, || ()),
+                Capture::Packet => self.workers.remove(WorkerKind::AfPacket, index),
             }
         }
         if !socketed.is_empty() {

@@ -9,16 +9,9 @@ mod tests;
 
 use super::{Bridge, Link, LinkChange, LinkSettings};
 
-/// An interface at one look.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Sight {
-    pub(super) link: Link,
-    pub(super) mtu: u32,
-}
-
 /// All interfaces at one look, and those that were removed since the look before: an index may be given again.
 pub(super) struct Look<'a> {
-    pub(super) sights: &'a [Sight],
+    pub(super) links: &'a [Link],
     pub(super) removed: &'a [u32],
     /// Receive queues of an interface; asked only for what is watched.
     pub(super) queues: &'a dyn Fn(&str) -> Option<u32>,
@@ -26,16 +19,16 @@ pub(super) struct Look<'a> {
 
 impl<'a> Look<'a> {
     /// The interface with that index, if it is the one that had it at the last look.
-    fn same(&self, index: u32) -> Option<&'a Sight> {
-        self.sights.iter().find(|sight| sight.link.index == index && !self.removed.contains(&index))
+    fn same(&self, index: u32) -> Option<&'a Link> {
+        self.links.iter().find(|link| link.index == index && !self.removed.contains(&index))
     }
 
-    fn named(&self, name: &str) -> Option<&'a Sight> {
-        self.sights.iter().find(|sight| sight.link.name == name)
+    fn named(&self, name: &str) -> Option<&'a Link> {
+        self.links.iter().find(|link| link.name == name)
     }
 
-    fn settings(&self, sight: &Sight) -> LinkSettings {
-        LinkSettings { mtu: sight.mtu, receive_queues: (self.queues)(&sight.link.name) }
+    fn settings(&self, link: &Link) -> LinkSettings {
+        LinkSettings { mtu: link.mtu, receive_queues: (self.queues)(&link.name) }
     }
 }
 
@@ -52,9 +45,8 @@ impl Watched {
     }
 
     /// Follows an interface that is still the same.
-    fn follow(&mut self, sight: &Sight, look: &Look<'_>, changes: &mut Vec<LinkChange>) {
-        let now = look.settings(sight);
-        let link = &sight.link;
+    fn follow(&mut self, link: &Link, look: &Look<'_>, changes: &mut Vec<LinkChange>) {
+        let now = look.settings(link);
         if let Some((before, settings)) = self.present.replace((link.clone(), now)) {
             if before.name != link.name {
                 changes.push(LinkChange::Renamed { from: before.name, link: link.clone() });
@@ -83,11 +75,11 @@ impl WatchedBridge {
     /// Follows the bridge, and returns the ports that it lost.
     fn part(&mut self, look: &Look<'_>, changes: &mut Vec<LinkChange>) -> Vec<Link> {
         let Some(before) = self.present.take() else { return Vec::new() };
-        self.present = look.same(before.index).map(|sight| sight.link.clone());
+        self.present = look.same(before.index).cloned();
         let controller = self.present.as_ref().map(|link| link.index);
         let mut left = Vec::new();
         for port in std::mem::take(&mut self.ports) {
-            let now = look.same(port.index).map(|sight| &sight.link);
+            let now = look.same(port.index);
             match now.filter(|now| controller.is_some() && now.controller == controller) {
                 Some(now) => self.ports.push(now.clone()),
                 None => left.push(port),
@@ -110,22 +102,20 @@ impl WatchedBridge {
     }
 
     /// Looks for the bridge if it is not there, and returns the ports that it got.
-    fn join<'a>(&mut self, look: &Look<'a>, changes: &mut Vec<LinkChange>) -> Vec<&'a Sight> {
+    fn join<'a>(&mut self, look: &Look<'a>, changes: &mut Vec<LinkChange>) -> Vec<&'a Link> {
         if self.present.is_none() {
-            self.present = look.named(&self.name).map(|sight| sight.link.clone());
+            self.present = look.named(&self.name).cloned();
             changes.extend(self.present.clone().map(LinkChange::BridgeCame));
         }
         let Some(index) = self.present.as_ref().map(|link| link.index) else { return Vec::new() };
-        let is_new = |sight: &&Sight| {
-            sight.link.controller == Some(index)
-                && !self.ports.iter().any(|port| port.index == sight.link.index)
+        let is_new = |link: &&Link| {
+            link.controller == Some(index) && !self.ports.iter().any(|port| port.index == link.index)
         };
-        let added: Vec<&Sight> = look.sights.iter().filter(is_new).collect();
-        for sight in &added {
-            let port = sight.link.clone();
+        let added: Vec<&Link> = look.links.iter().filter(is_new).collect();
+        for port in added.iter().copied().cloned() {
+            self.ports.push(port.clone());
             changes.push(LinkChange::PortAdded { bridge: self.name.clone(), port });
         }
-        self.ports.extend(added.iter().map(|sight| sight.link.clone()));
         added
     }
 }
@@ -204,7 +194,7 @@ impl WatchList {
         let mut changes = Vec::new();
         for watched in &mut self.interfaces {
             match watched.index().map(|index| (index, look.same(index))) {
-                Some((_, Some(sight))) => watched.follow(sight, look, &mut changes),
+                Some((_, Some(link))) => watched.follow(link, look, &mut changes),
                 Some((index, None)) if watched.alone => {
                     watched.present = None;
                     changes.push(LinkChange::Gone { name: watched.name.clone(), index });
@@ -221,8 +211,8 @@ impl WatchList {
             }
         }
         for at in 0..self.bridges.len() {
-            for sight in self.bridges[at].join(look, &mut changes) {
-                self.add(&sight.link, look.settings(sight), false);
+            for link in self.bridges[at].join(look, &mut changes) {
+                self.add(link, look.settings(link), false);
             }
         }
         changes
@@ -232,13 +222,12 @@ impl WatchList {
     fn find_missing(&mut self, look: &Look<'_>, changes: &mut Vec<LinkChange>) {
         let mut taken: Vec<u32> = self.interfaces.iter().filter_map(Watched::index).collect();
         for watched in self.interfaces.iter_mut().filter(|watched| watched.present.is_none()) {
-            let Some(sight) = look.named(&watched.name).filter(|sight| !taken.contains(&sight.link.index))
-            else {
+            let Some(link) = look.named(&watched.name).filter(|link| !taken.contains(&link.index)) else {
                 continue;
             };
-            taken.push(sight.link.index);
-            watched.present = Some((sight.link.clone(), look.settings(sight)));
-            changes.push(LinkChange::Came(sight.link.clone()));
+            taken.push(link.index);
+            watched.present = Some((link.clone(), look.settings(link)));
+            changes.push(LinkChange::Came(link.clone()));
         }
     }
 }

@@ -25,8 +25,7 @@ const MTU: LinkSettings = LinkSettings { mtu: 1500, receive_queues: Some(1) };
 
 /// Names of the changes, which is what most tests are about.
 fn look_at(list: &mut WatchList, links: &[Link], removed: &[u32]) -> Vec<LinkChange> {
-    let sights: Vec<Sight> = links.iter().map(|link| Sight { link: link.clone(), mtu: 1500 }).collect();
-    list.compare(&Look { sights: &sights, removed, queues: &|_| Some(1) })
+    list.compare(&Look { links, removed, queues: &|_| Some(1) })
 }
 
 fn watching(links: &[Link]) -> WatchList {
@@ -122,11 +121,12 @@ fn nothing_is_watched_twice_when_it_takes_the_name_of_what_is_gone() {
 fn settings_are_told_with_what_they_were() {
     let mut list = watching(&[link("eth1", 3)]);
     let mut look = |mtu, queues: Option<u32>| {
-        let sights = [Sight { link: link("eth1", 3), mtu }];
-        list.compare(&Look { sights: &sights, removed: &[], queues: &move |_| queues })
+        let links = [Link { mtu, ..link("eth1", 3) }];
+        list.compare(&Look { links: &links, removed: &[], queues: &move |_| queues })
     };
     let settings = |mtu, receive_queues| LinkSettings { mtu, receive_queues };
-    let told = |before, now| LinkChange::Settings { link: link("eth1", 3), before, now };
+    let told =
+        |before, now| LinkChange::Settings { link: Link { mtu: 9000, ..link("eth1", 3) }, before, now };
     assert_eq!(look(9000, Some(1)), [told(MTU, settings(9000, Some(1)))]);
     assert_eq!(look(9000, Some(4)), [told(settings(9000, Some(1)), settings(9000, Some(4)))]);
     // Not to know is no change.
