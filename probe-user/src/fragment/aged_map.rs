@@ -47,6 +47,13 @@ impl<V: Copy> AgedMap<V> {
         }
     }
 
+    /// Octets that a map of this capacity takes: entries, and an index that is at most seven eighths full, with an octet
+    /// of its own for each place.
+    pub(super) fn memory_octets(capacity: usize) -> usize {
+        let index = (capacity * 8).div_ceil(7).next_power_of_two() * (size_of::<u32>() + 1);
+        capacity * size_of::<Entry<V>>() + index
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.index.len() == self.capacity
     }
@@ -122,5 +129,21 @@ impl<V: Copy> AgedMap<V> {
         self.entries[place as usize].younger = self.free;
         self.free = place;
         Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_memory_is_what_is_said() {
+        for capacity in [4096, 7000, 16_384] {
+            let map = AgedMap::<u64>::new(capacity, HashSeed::from_random([9; 56]));
+            let entries = map.entries.capacity() * size_of::<Entry<u64>>();
+            let (taken, said) =
+                (entries + map.index.allocation_size(), AgedMap::<u64>::memory_octets(capacity));
+            assert!(said.abs_diff(taken) <= 64, "{capacity}: {taken} octets are taken, {said} are said");
+        }
     }
 }

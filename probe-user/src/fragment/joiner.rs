@@ -113,6 +113,14 @@ impl<T> Joiner<T> {
         }
     }
 
+    /// Octets that one with these options takes, once it has been full.
+    #[must_use]
+    pub fn memory_octets(options: &JoinerOptions) -> usize {
+        AgedMap::<First>::memory_octets(options.firsts)
+            + AgedMap::<Chain>::memory_octets(options.waiting)
+            + Shelf::<Piece<T>>::memory_octets(options.held)
+    }
+
     /// Fragments that are held back.
     #[must_use]
     pub fn held(&self) -> usize {

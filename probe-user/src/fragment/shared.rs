@@ -31,6 +31,12 @@ impl<T> SharedJoiner<T> {
         Self(Arc::new(Shared { joiner: Mutex::new(Joiner::new(options)), held: AtomicUsize::new(0) }))
     }
 
+    /// Octets that the joiner takes, once it has been full.
+    #[must_use]
+    pub fn memory_octets(options: &JoinerOptions) -> usize {
+        Joiner::<T>::memory_octets(options)
+    }
+
     /// Fragments that are held back, as of the last use.
     #[must_use]
     pub fn held(&self) -> usize {

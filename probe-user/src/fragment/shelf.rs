@@ -33,6 +33,11 @@ impl<I> Shelf<I> {
         Self { places: Vec::with_capacity(capacity), capacity, used: 0, free: NONE }
     }
 
+    /// Octets that one of this capacity takes.
+    pub(super) fn memory_octets(capacity: usize) -> usize {
+        capacity * size_of::<Place<I>>()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.used
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Sizes of everything, within the memory the operator allows.
 
+use probe_common::HashSeed;
 use tracing::info;
 
 use super::{cores, places::QUEUES, workers::WorkerCounts};
@@ -11,7 +12,9 @@ use crate::{
     error::ProbeError,
     export::{Biflow, DatagramRing, ExporterOptions, OpenCollector, PairingLimits},
     flow::{FlowRecord, FlowTable},
+    fragment::JoinerOptions,
     kernel::possible_cpus,
+    meter::Fragments,
     net,
     slots::Sizing,
 };
@@ -32,7 +35,7 @@ pub(super) struct Plan {
     pub queue: usize,
     /// Harvesters, each with a range of the caches, a table and a queue of its own.
     pub harvesters: usize,
-    /// Octets of the sockets of the interfaces that are there at the start.
+    /// Octets of the sockets of the interfaces that are there at the start, and of the joiners of fragments.
     sockets: u64,
     /// Workers, if the kernel takes programs.
     with_program: WorkerCounts,
@@ -63,7 +66,7 @@ impl Collectors {
 pub(super) struct Parts {
     /// Caches, rings and counters: of the kernel's CPUs, and of the workers.
     pub kernel: u64,
-    /// Memory in which sockets receive.
+    /// Memory in which sockets receive, and what is remembered of fragments.
     pub sockets: u64,
     /// Flow table.
     pub flows: u64,
@@ -93,7 +96,7 @@ impl Plan {
             flows: options.flow.max_flows,
             queue: QUEUE_RECORDS,
             harvesters,
-            sockets: sockets(options, with_program, interfaces),
+            sockets: sockets(options, with_program, interfaces) + joiners(with_program),
             with_program,
             without_program,
         };
@@ -173,6 +176,13 @@ impl Plan {
             export: (self.queue * size_of::<FlowRecord>() + streams * ring + pairing) as u64,
         }
     }
+}
+
+/// Octets that the joiners of fragments take: one for the workers of each kind.
+fn joiners(workers: WorkerCounts) -> u64 {
+    let kinds = [workers.af_xdp, workers.af_packet].into_iter().filter(|workers| *workers > 0).count();
+    let options = JoinerOptions::new(HashSeed::new([0; 12], 0));
+    (kinds * Fragments::memory_octets(&options)) as u64
 }
 
 /// Octets that the sockets of these interfaces take.
