@@ -104,6 +104,7 @@ impl Taken {
             ("received", json!(ledger.count("packets.received"))),
             ("exported", json!(ledger.count("packets.exported"))),
             ("lost", named(ledger, "lost")),
+            ("af_xdp_drop", named(ledger, "af_xdp_drop")),
             ("unmetered", named(ledger, "unmetered")),
             ("others_cpus", json!((self.foreign.median() * 100.0).round() / 100.0)),
         ];
