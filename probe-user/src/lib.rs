@@ -21,6 +21,7 @@
 //! Around it: [`cli`] and [`config`], [`telemetry`], [`control`], [`runtime`], [`commands`], [`error`], [`duration`], [`throttle`].
 pub mod afpacket;
 pub mod afxdp;
+pub mod bell;
 pub mod capture;
 pub mod cli;
 pub mod collect;

@@ -10,13 +10,10 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::{EfdFlags, EventFd},
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::warn;
 
-use crate::{flow::Timestamp, throttle::Throttle};
+use crate::{bell::Bell, flow::Timestamp, throttle::Throttle};
 
 /// Connections served at once; others wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8;
@@ -52,7 +49,7 @@ pub(crate) trait Service: Send + 'static {
 
 /// A running server; dropping it ends the thread, with all that it serves.
 pub(crate) struct RunningPollServer {
-    stop: Arc<EventFd>,
+    stop: Bell,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,12 +59,11 @@ impl RunningPollServer {
     /// # Errors
     /// When there is no thread or file descriptor left.
     pub(crate) fn start<S: Service>(name: &str, service: S, clock: Clock) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let stop = Arc::new(EventFd::from_flags(flags)?);
+        let stop = Bell::new()?;
         let mut server = Server {
             connections: Vec::with_capacity(MAX_CONNECTIONS),
             service,
-            stop: Arc::clone(&stop),
+            stop: stop.clone(),
             complaint: Throttle::new(Duration::from_secs(60)),
         };
         let thread =
@@ -78,9 +74,9 @@ impl RunningPollServer {
 
 impl Drop for RunningPollServer {
     fn drop(&mut self) {
-        // An event counter takes any number of writes, and a thread that panicked has said so itself.
-        self.stop.write(1).ok();
+        self.stop.ring();
         if let Some(thread) = self.thread.take() {
+            // One that panicked has said so itself.
             thread.join().ok();
         }
     }
@@ -89,7 +85,7 @@ impl Drop for RunningPollServer {
 struct Server<S: Service> {
     connections: Vec<S::Connection>,
     service: S,
-    stop: Arc<EventFd>,
+    stop: Bell,
     complaint: Throttle,
 }
 

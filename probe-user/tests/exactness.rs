@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{
+    collections::BTreeSet,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
     thread::sleep,
     time::Duration,
@@ -202,6 +204,52 @@ fn ipv6_is_counted_where_v5_cannot_say_it() {
     let export = bench.collector.finish().unwrap();
     assert_all_collected(&ended, &export);
     assert_eq!(difference(&generators[1].expected().unwrap(), &export.flows()), None);
+}
+
+/// Of a running process, as the kernel shows them.
+fn thread_names(process: u32) -> BTreeSet<String> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let name = |thread: io::Result<fs::DirEntry>| fs::read_to_string(thread?.path().join("comm"));
+    threads.map(|thread| name(thread).unwrap().trim().to_owned()).collect()
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn each_format_has_a_thread_and_gets_every_record() {
+    let (bench, folder) = (Bench::new("formats"), tempfile::tempdir().unwrap());
+    let ipfix = V5Collector::start(Some(&bench.link.metered.namespace), ANY_PORT).unwrap();
+    let urls = [format!("ipfix://{}", ipfix.address()), format!("ipfix+file://{}", folder.path().display())];
+    let mut probe = bench.start(&[
+        "--collector",
+        &urls[0],
+        "--collector",
+        &urls[1],
+        "--harvesters",
+        "2",
+        "--print",
+        "json",
+    ]);
+    let threads = thread_names(probe.process().id());
+    for name in ["exporter-v5", "exporter-ipfix", "exporter-file", "exporter-print"] {
+        assert!(threads.contains(name), "there is no {name}: {threads:?}");
+    }
+    let mut generators = [
+        Generator::load(&bench.link, &Traffic::udp(0, 30_000)).unwrap(),
+        Generator::load(&bench.link, &Traffic::udp(20_000, 30_000)).unwrap(),
+    ];
+    send_in_parallel(&bench.link, &mut generators, 100_000).unwrap();
+    let ended = stop(probe, &bench.link);
+    let sent = sent(&generators);
+    assert_all_exported(&ended, total(&sent));
+    let export = bench.collector.finish().unwrap();
+    assert_all_collected(&ended, &export);
+    assert_eq!(difference(&sent, &export.flows()), None, "v5");
+    let records = export.records.len();
+    assert_eq!(ended.stdout.lines().count(), records, "printed");
+    for collector in 1..=2 {
+        let count = |what| ended.ledger.count(&format!("collectors.{collector}.{what}"));
+        assert_eq!((count("records"), count("dropped")), (records as u64, 0), "{}", ended.ledger.0);
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use probe_common::{
     parse::{Fragment, ParsedPacket},
 };
 use probe_user::{
+    bell::Bell,
     flow::{FlowRecord, FlowTable, SamplingNow, Spread, TableOptions},
     harvest::{
         Activity, Cycle, Harvester, Outlet, SharedReport, SwapOptions, Swapper, WorkerWriters, Writers,
@@ -94,11 +95,12 @@ fn balanced(report: &SharedReport) {
 fn run(harvesters: u32) {
     let sizing = Sizing::new(WRITERS, 1024, 1 << 18).with_ranges(harvesters);
     let bank = Bank::in_memory(sizing).unwrap();
-    let turns = Turns::new(WRITERS as usize);
+    let bell = Bell::new().unwrap();
+    let turns = Turns::new(WRITERS as usize, bell.clone()).unwrap();
     let writers =
         Writers { kernel: None, workers: Some(WorkerWriters { bank: bank.clone(), turns: turns.clone() }) };
     let (banks, start) = (writers.banks(), runtime::now());
-    let cycle = Cycle::new(harvesters as usize, start);
+    let cycle = Cycle::new(harvesters as usize, bell, start);
     let options = SwapOptions {
         interval: Duration::from_millis(5),
         durations: Arc::new(HistogramCounters::default()),

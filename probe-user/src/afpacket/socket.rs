@@ -6,13 +6,11 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-    time::Duration,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, ppoll},
     sys::socket::{
         AddressFamily, LinkAddr, SetSockOpt, SockFlag, SockProtocol, SockType, SockaddrStorage, bind,
         getsockname, getsockopt, setsockopt, socket, sockopt::SocketError,
@@ -187,13 +185,10 @@ impl PacketSocket {
         Ok(if here { Presence::Here } else { Presence::Gone })
     }
 
-    /// Returns when a block is there, something is wrong with the link, or the time is over; true: something is wrong,
-    /// and stays so until [`Self::presence`] is asked.
-    pub(super) fn wait(&self, limit: Duration) -> bool {
-        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        // A signal ends it early, which is as good as a block.
-        ppoll(&mut socket, Some(limit.into()), None).ok();
-        socket[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP))
+    /// What becomes readable when a block is there, or something is wrong with the link: that stays so until
+    /// [`Self::presence`] is asked.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// An error of this socket.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A packet socket as a source of frames.
 
-use std::time::Duration;
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use probe_common::Direction;
 
@@ -240,9 +240,11 @@ impl FrameSource for PacketSource {
         SourceStatus { queue: self.socket.place(), mode: "tpacket_v3", multi_buffer: false }
     }
 
-    fn rest(&mut self, limit: Duration) {
-        if self.socket.wait(limit) {
-            self.look = Timestamp::default();
-        }
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.descriptor())
+    }
+
+    fn trouble(&mut self) {
+        self.look = Timestamp::default();
     }
 }

@@ -7,13 +7,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, ppoll},
-    sys::{
-        socket::{MsgFlags, getsockopt, recv, sockopt::SocketError},
-        time::TimeSpec,
-    },
-};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt::SocketError};
 use probe_common::Direction;
 
 use super::{
@@ -174,14 +168,8 @@ impl FrameSource for AfXdpSource {
         }
     }
 
-    /// With busy polling it does not sleep, but has the driver look for packets, for as long as the options say.
-    fn rest(&mut self, limit: Duration) {
-        if self.options.busy_poll.is_some() {
-            self.nudge();
-            return;
-        }
-        let mut descriptors = [PollFd::new(self.socket.fd(), PollFlags::POLLIN)];
-        // A signal ends it early, and so may a worker's next round begin early.
-        let _ready = ppoll(&mut descriptors, Some(TimeSpec::from_duration(limit)), None);
+    /// With busy polling there is no rest: `receive` has the driver look for packets, for as long as the options say.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.options.busy_poll.is_none().then(|| self.socket.fd())
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From record to wire: pop, select, encode once for all collectors with equal settings, send at each one's pace.
+//! From record to wire: pop, select, encode once for all collectors with equal settings, send at each one's pace. Each
+//! format has an exporter of its own.
 //!
 //! ```text
 //! record ─select→ stream (─pair→) ─encode→ ring of messages ─sender (pace)→ transport → collector
@@ -7,6 +8,7 @@
 
 mod biflow;
 mod detail_json;
+mod division;
 mod domain_numbers;
 pub mod encode;
 mod exporter;
@@ -25,6 +27,7 @@ mod values;
 
 pub use biflow::{Leaving, Pairing, PairingLimits};
 pub use detail_json::{DetailJson, MacAddress};
+pub use division::{Division, ExportReport, FormatExporter, QueueReaders};
 pub use domain_numbers::DomainNumbers;
 pub use encode::{InterfaceName, MeteringStatistics, Told};
 pub use exporter::{Exporter, ExporterOptions, OpenCollector, Progress, ToldSource};

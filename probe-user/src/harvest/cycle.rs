@@ -7,10 +7,7 @@ use std::sync::{
 };
 
 use super::Part;
-use crate::{
-    flow::{Moment, WallOffset},
-    meter::Turn,
-};
+use crate::{bell::Bell, flow::Moment, meter::Turn};
 
 /// What is known of the half that may be read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -29,6 +26,8 @@ struct Shared {
     done: Vec<AtomicU64>,
     parts: Vec<Mutex<Part>>,
     hurry: AtomicBool,
+    /// Rung when the swapper has something to do.
+    bell: Bell,
 }
 
 /// Shared by the swapper and its harvesters.
@@ -36,21 +35,29 @@ struct Shared {
 pub struct Cycle(Arc<Shared>);
 
 impl Cycle {
-    /// For so many harvesters. `start` is now.
+    /// For so many harvesters; `bell` wakes the swapper. `start` is now.
     #[must_use]
-    pub fn new(harvesters: usize, start: Moment) -> Self {
+    pub fn new(harvesters: usize, bell: Bell, start: Moment) -> Self {
         Self(Arc::new(Shared {
             begun: AtomicU64::new(0),
             flipped: Mutex::new(start),
             done: (0..harvesters).map(|_| AtomicU64::new(0)).collect(),
             parts: (0..harvesters).map(|_| Mutex::default()).collect(),
             hurry: AtomicBool::new(false),
+            bell,
         }))
+    }
+
+    /// What wakes the swapper.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.0.bell
     }
 
     /// Asks for a swap at once.
     pub fn hurry(&self) {
         self.0.hurry.store(true, Ordering::Relaxed);
+        self.0.bell.ring();
     }
 
     pub(super) fn take_hurry(&self) -> bool {
@@ -76,6 +83,9 @@ impl Cycle {
         self.publish(harvester, part);
         // Release: the half was emptied before.
         self.0.done[harvester].store(turn.0, Ordering::Release);
+        if self.is_done(turn) {
+            self.0.bell.ring();
+        }
     }
 
     /// What a harvester has counted.
@@ -93,9 +103,4 @@ impl Cycle {
         let part = |part: &Mutex<Part>| part.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.0.parts.iter().map(part).collect()
     }
-}
-
-/// The moment `now` with the Unix time of `wall`.
-pub(super) fn judged(flipped: Moment, wall: WallOffset) -> Moment {
-    Moment { now: flipped.now, wall }
 }

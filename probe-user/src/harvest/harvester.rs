@@ -2,12 +2,7 @@
 //! One step of a harvester: drain → merge → expire → enqueue, of its range of the sets of all caches. Who owns it calls
 //! `step` in a loop on a pinned core; nothing here reads a clock or waits, but for the end in `finish`.
 
-use super::{
-    Cycle, Outlet, Part,
-    batch::Batch,
-    cycle::{Harvest, judged},
-    swap::Swap,
-};
+use super::{Cycle, Outlet, Part, batch::Batch, cycle::Harvest, swap::Swap};
 use crate::{
     flow::{EndReason, ExpiryOptions, FlowTable, Flush, Moment, Timestamp, Totals},
     meter::Turn,
@@ -65,6 +60,8 @@ pub struct Harvester {
     pub(super) gauge: Option<Gauge>,
     /// The rung that the table follows.
     pub(super) rung: Rung,
+    /// How full the fullest ring was found since somebody asked, 0 to 1.
+    pub(super) fullest: f64,
     batch: Batch,
     swap: Swap,
     /// The last turn whose quiet half was merged.
@@ -93,6 +90,7 @@ impl Harvester {
             outlet,
             gauge: None,
             rung: Rung::NORMAL,
+            fullest: 0.0,
             batch: Batch::new(details, RING_BATCH.max(SETS * probe_common::WAYS)),
             swap: Swap::Resting,
             done: Turn::default(),
@@ -137,6 +135,17 @@ impl Harvester {
         self.outlet.push();
         self.note_queue();
         if drained || advanced { Activity::Busy } else { Activity::Idle }
+    }
+
+    /// How full the fullest ring was found since the last call, 0 to 1: whether its owner rested for too long.
+    pub fn take_fullest(&mut self) -> f64 {
+        std::mem::take(&mut self.fullest)
+    }
+
+    /// Records that each ring holds.
+    #[must_use]
+    pub fn ring_records(&self) -> usize {
+        self.rings.iter().map(SpillReader::records).min().unwrap_or(0)
     }
 
     /// Takes a batch from every ring; returns whether there was anything.
@@ -220,7 +229,7 @@ impl Harvester {
     /// Exports some of the flows that are over; returns whether there are more.
     fn expire(&mut self, harvest: Harvest, moment: Moment) -> bool {
         // Judged by the time of the flip: what came later may not be merged yet.
-        let judged = judged(harvest.flipped, moment.wall);
+        let judged = Moment { now: harvest.flipped.now, wall: moment.wall };
         if self.may_expire() && self.table.expire(judged, EXPIRE, self.outlet.pending()) {
             return true;
         }

@@ -11,11 +11,13 @@ const EVICT: usize = 2048;
 const QUEUE_PART: usize = 7;
 
 impl Harvester {
-    /// Notes how full a ring is, before it is drained.
+    /// Notes how full a ring is, before it is drained; also for the owner, who may have rested for too long.
     #[inline]
-    pub(super) fn note_ring(&self, ring: usize) {
+    pub(super) fn note_ring(&mut self, ring: usize) {
+        let fill = self.rings[ring].fill_ratio();
+        self.fullest = self.fullest.max(fill);
         if let Some(gauge) = &self.gauge {
-            gauge.note(&Pressure { ring: self.rings[ring].fill_ratio(), ..Pressure::default() });
+            gauge.note(&Pressure { ring: fill, ..Pressure::default() });
         }
     }
 

@@ -11,6 +11,7 @@ use probe_common::Counters;
 
 use super::{Activity, Cycle, HarvestReport, Imbalance, SharedReport, cycle::Harvest};
 use crate::{
+    bell::Bell,
     flow::{Moment, SamplingNow, Timestamp, Totals},
     kernel::{Barrier, ControlMap, KernelError},
     meter::{Turn, Turns},
@@ -18,6 +19,11 @@ use crate::{
     slots::{Bank, CounterReader},
     telemetry::metrics::HistogramCounters,
 };
+
+/// Longest rest.
+const REST: Duration = Duration::from_millis(100);
+/// Longest rest where a governor may find that there is no time to lose: short against how long a ring lasts.
+const URGENT: Duration = Duration::from_millis(2);
 
 /// How to swap.
 #[derive(Clone, Debug)]
@@ -152,6 +158,22 @@ impl Swapper {
     pub fn governed_by(mut self, governor: Option<Governor>) -> Self {
         self.governor = governor;
         self
+    }
+
+    /// What wakes it.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        self.cycle.bell()
+    }
+
+    /// Waits until there may be something to do, for a tenth of a second at most.
+    pub fn rest(&self, now: Timestamp) {
+        let limit = match self.state {
+            State::Resting => self.options.interval.saturating_sub(now.since(self.flipped.now)),
+            State::Switching | State::Harvesting => REST,
+        };
+        let limit = if self.governor.is_some() { limit.min(URGENT) } else { limit };
+        self.bell().wait(limit.min(REST));
     }
 
     /// Where the counts can be read from.

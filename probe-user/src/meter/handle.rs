@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{FrameSource, SourceDrops, SourceError, SourceStatus};
+use crate::bell::Bell;
 
 /// Failures kept until somebody takes them.
 const FAILURES: usize = 64;
@@ -84,16 +85,28 @@ pub struct SourceFailure {
 pub struct WorkerHandle {
     commands: Sender<Command>,
     shared: Arc<Shared>,
+    bell: Bell,
 }
 
 impl WorkerHandle {
-    pub(super) fn new(commands: Sender<Command>, shared: Arc<Shared>) -> Self {
-        Self { commands, shared }
+    pub(super) fn new(commands: Sender<Command>, shared: Arc<Shared>, bell: Bell) -> Self {
+        Self { commands, shared, bell }
+    }
+
+    /// What wakes it.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    fn tell(&self, command: Command) {
+        self.commands.send(command).ok();
+        self.bell.ring();
     }
 
     /// Gives it a source, which it reads from its next step on. A worker that has ended closes it unread.
     pub fn add(&self, source: Box<dyn FrameSource>) {
-        self.commands.send(Command::Add(source)).ok();
+        self.tell(Command::Add(source));
     }
 
     /// Has it count what waits in the sources of this interface and close them. Whoever wants to open the same queues
@@ -101,7 +114,7 @@ impl WorkerHandle {
     #[must_use]
     pub fn remove(&self, interface: u32) -> Removal {
         let (done, removed) = channel();
-        self.commands.send(Command::Remove { interface, done }).ok();
+        self.tell(Command::Remove { interface, done });
         Removal(removed)
     }
 

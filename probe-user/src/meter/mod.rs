@@ -10,6 +10,7 @@
 //! - `own_exports`: our own messages, which are not counted
 //! - `worker`: the loop around sources and a meter, as steps; `handle`: how others reach it
 //! - `turns`: which half of the caches is written now, told to every worker
+//! - `wait`: a rest until one of several sources has frames
 
 mod frame;
 mod handle;
@@ -19,6 +20,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod wait;
 mod worker;
 
 pub use frame::Frame;
@@ -27,4 +29,5 @@ pub use metering::{Fragments, Meter, MeterOptions, MeterShared, Seen};
 pub use own_exports::OwnExports;
 pub use source::{FrameSink, FrameSource, SourceDrops, SourceError, SourceStatus};
 pub use turns::{Turn, Turns};
+pub use wait::wait;
 pub use worker::{Activity, Worker};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where frames come from: sockets of one interface.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::BorrowedFd, time::Duration};
 
-use super::Frame;
+use super::{Frame, wait};
 use crate::flow::Moment;
 
 /// Takes frames. Nothing of a frame is kept when the call returns.
@@ -37,8 +37,19 @@ pub trait FrameSource: Send {
     /// What there is to tell of it.
     fn status(&self) -> SourceStatus;
 
-    /// Returns when frames have come, or after `limit`. For workers that have nothing else to do.
-    fn rest(&mut self, limit: Duration);
+    /// What becomes readable when frames come; nothing where the source is to be asked again at once (busy polling).
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The descriptor says that something is wrong: the next `receive` finds out what.
+    fn trouble(&mut self) {}
+
+    /// Returns when frames have come, or after `limit`. For owners who have nothing else to wait for.
+    fn rest(&mut self, limit: Duration)
+    where
+        Self: Sized,
+    {
+        wait(&mut [self], None, limit);
+    }
 
     /// For how long a frame that has come may be out of sight of `waiting` and `receive` (`TPACKET_V3` hands over a
     /// block when it is full or its time is over).

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io,
     net::{IpAddr, Ipv4Addr},
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use super::{
     SourceDrops, SourceError, SourceStatus, Turn, Turns, Worker, WorkerHandle,
 };
 use crate::{
+    bell::Bell,
     flow::{Moment, SamplingNow, Timestamp},
     fragment::JoinerOptions,
     slots::{Bank, CacheReader, CacheRules, CounterReader, Sizing, SpillReader},
@@ -53,7 +55,6 @@ struct State {
     /// Once there is nothing more to give.
     fails: bool,
     closed: bool,
-    rested: u32,
 }
 
 #[derive(Clone, Default)]
@@ -135,8 +136,8 @@ impl FrameSource for Opened {
         SourceStatus { queue: 3, mode: "memory", multi_buffer: false }
     }
 
-    fn rest(&mut self, _limit: Duration) {
-        self.0.with(|state| state.rested += 1);
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 
@@ -196,7 +197,7 @@ impl Setup {
     fn with(packets: PacketSampling, flow_interval: u32) -> Self {
         // Few sets, so that most flows are evicted.
         let bank = Bank::in_memory(Sizing::new(1, 64, 16_384).with_details(true).with_ranges(2)).unwrap();
-        let (turns, sampling) = (Turns::new(1), SamplingNow::default());
+        let (turns, sampling) = (Turns::new(1, Bell::new().unwrap()).unwrap(), SamplingNow::default());
         let (own_exports, fragments) = (OwnExports::default(), Fragments::new(JoinerOptions::new(seed())));
         let shared = MeterShared {
             sampling: sampling.clone(),
@@ -377,9 +378,6 @@ fn sources_come_and_go_and_take_what_waits_with_them() {
     let report = setup.handle.report();
     assert_eq!((report.sources.len(), report.frames, report.drops.af_xdp()), (1, 2000, 10));
     assert_eq!((setup.all().metered_packets, memory.with(|state| state.closed)), (2000, false));
-    // One source: its own rest; none: nobody's.
-    setup.worker.rest(Duration::ZERO);
-    assert_eq!(memory.with(|state| state.rested), 1);
     let worker = setup.worker;
     drop(worker);
     assert!(setup.handle.remove(7).wait(Duration::ZERO), "a worker that has ended has no sources");
@@ -549,7 +547,7 @@ fn our_own_messages_are_not_counted() {
 fn two_workers_share_their_fragments() {
     let shared = Fragments::new(JoinerOptions::new(seed()));
     let bank = Bank::in_memory(Sizing::new(2, 64, 1024)).unwrap();
-    let turns = Turns::new(2);
+    let turns = Turns::new(2, Bell::new().unwrap()).unwrap();
     let options = MeterOptions { packets: PacketSampling::OFF, flow_interval: 1, random: 1 };
     let sources = [Memory::new(INTERFACE), Memory::new(INTERFACE)];
     let mut workers = Vec::new();

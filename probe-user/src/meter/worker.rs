@@ -18,15 +18,17 @@ use std::{
 use super::{
     FrameSource, Meter, SourceDrops, Turn, Turns,
     handle::{Command, Shared, SourceFailure, SourceReport, WorkerHandle, WorkerReport},
+    wait,
 };
-use crate::flow::{Moment, Timestamp};
+use crate::{
+    bell::Bell,
+    flow::{Moment, Timestamp},
+};
 
 /// Frames that a source may give before it is the turn of the next.
 const ROUND: usize = 512;
 /// How often fragments are looked for whose time is over, and how often the report is renewed between turns.
 const LOOK: Duration = Duration::from_millis(100);
-/// Rest of a worker that has several sources: there is no waiting for them all.
-const NAP: Duration = Duration::from_micros(300);
 /// Frames at the end beyond those that wait: from a source that nobody has stopped they would come for ever.
 const MORE_AT_THE_END: usize = 1 << 16;
 
@@ -58,6 +60,8 @@ pub struct Worker {
     meter: Meter,
     turns: Turns,
     turn: Turn,
+    /// Rung when there is something else than frames.
+    bell: Bell,
     feeds: Vec<Feed>,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
@@ -72,11 +76,13 @@ impl Worker {
     pub fn new(number: usize, meter: Meter, turns: Turns) -> (Self, WorkerHandle) {
         let (sender, commands) = channel();
         let shared = Arc::new(Shared::default());
-        let handle = WorkerHandle::new(sender, Arc::clone(&shared));
+        let bell = turns.bell(number);
+        let handle = WorkerHandle::new(sender, Arc::clone(&shared), bell.clone());
         let worker = Self {
             number,
             meter,
             turns,
+            bell,
             turn: Turn::default(),
             feeds: Vec::new(),
             commands,
@@ -108,14 +114,11 @@ impl Worker {
         activity
     }
 
-    /// Waits for frames, at most for `limit`. A worker that has one source wakes when they come; with several it looks
-    /// again after a short while, which their rings outlast. The owner bounds how late a turn may be taken.
-    pub fn rest(&mut self, limit: Duration) {
-        match self.feeds.as_mut_slice() {
-            [] => std::thread::sleep(limit),
-            [feed] => feed.source.rest(limit),
-            _ => std::thread::sleep(limit.min(NAP)),
-        }
+    /// Waits for frames, a turn or something to obey, and no longer than to the next look.
+    pub fn rest(&mut self) {
+        let mut sources: Vec<&mut dyn FrameSource> = Vec::with_capacity(self.feeds.len());
+        sources.extend(self.feeds.iter_mut().map(|feed| &mut *feed.source as &mut dyn FrameSource));
+        wait(&mut sources, Some(&self.bell), LOOK);
     }
 
     /// Counts what is still to come of sources that were stopped, and what waits for anything else; lets all sources

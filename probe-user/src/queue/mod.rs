@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The queue between a harvester and the exporter: one writer, one reader, nobody waits.
+//! The queue between a harvester and the exporters: one writer, a reader for each of them, nobody waits.
 
 mod primitive;
-mod spsc;
+mod ring;
 #[cfg(test)]
 mod tests;
 
-pub use spsc::{Consumer, Producer, ring};
+pub use ring::{Consumer, Producer, broadcast, ring};

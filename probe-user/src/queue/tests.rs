@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The ring against a plain model, between two real threads, and in every interleaving (loom).
-
-use super::ring;
+//! The ring against a plain model, between real threads, and in every interleaving (loom).
 
 #[cfg(not(loom))]
 mod plain {
@@ -9,7 +7,7 @@ mod plain {
 
     use proptest::prelude::*;
 
-    use super::ring;
+    use super::super::{broadcast, ring};
 
     #[test]
     fn capacity_is_rounded_up_to_a_power_of_two() {
@@ -19,44 +17,100 @@ mod plain {
         }
     }
 
+    const CONSUMERS: usize = 3;
+
     #[derive(Clone, Debug)]
     enum Step {
         Push(usize),
-        Pop(usize),
+        /// By this consumer, so many at most.
+        Pop(usize, usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![(0usize..20).prop_map(Step::Push), (0usize..20).prop_map(Step::Pop)]
+        prop_oneof![
+            (0usize..20).prop_map(Step::Push),
+            (0..CONSUMERS, 0usize..20).prop_map(|(consumer, limit)| Step::Pop(consumer, limit))
+        ]
     }
 
     proptest! {
         #[test]
-        fn behaves_as_a_bounded_deque(capacity in 1usize..18, steps in prop::collection::vec(step(), 0..200)) {
-            let (mut producer, mut consumer) = ring::<u64>(capacity);
-            let mut model = VecDeque::new();
+        fn behaves_as_a_bounded_deque_for_each_consumer(
+            capacity in 1usize..18,
+            consumers in 1..=CONSUMERS,
+            steps in prop::collection::vec(step(), 0..200),
+        ) {
+            let (mut producer, mut readers) = broadcast::<u64>(capacity, consumers);
+            let mut models = vec![VecDeque::new(); consumers];
+            let longest = |models: &[VecDeque<u64>]| models.iter().map(VecDeque::len).max().unwrap();
             let mut next = 0;
             for step in steps {
                 match step {
                     Step::Push(count) => {
                         let items: Vec<u64> = (next..).take(count).collect();
                         let taken = producer.push_slice(&items);
-                        prop_assert_eq!(taken, count.min(producer.capacity() - model.len()));
-                        model.extend(&items[..taken]);
+                        prop_assert_eq!(taken, count.min(producer.capacity() - longest(&models)));
+                        models.iter_mut().for_each(|model| model.extend(&items[..taken]));
                         next += taken as u64;
                     }
-                    Step::Pop(limit) => {
+                    Step::Pop(consumer, limit) => {
+                        let (reader, model) = (&mut readers[consumer % consumers], &mut models[consumer % consumers]);
                         let mut out = Vec::new();
-                        let count = consumer.pop_into(&mut out, limit);
+                        let count = reader.pop_into(&mut out, limit);
                         let expected: Vec<u64> = model.drain(..limit.min(model.len())).collect();
                         prop_assert_eq!(count, expected.len());
                         prop_assert_eq!(out, expected);
                     }
                 }
-                prop_assert_eq!(producer.len(), model.len());
-                prop_assert_eq!(consumer.len(), model.len());
-                prop_assert_eq!(consumer.is_empty(), model.is_empty());
+                prop_assert_eq!(producer.len(), longest(&models));
+                for (reader, model) in readers.iter().zip(&models) {
+                    prop_assert_eq!(reader.len(), model.len());
+                    prop_assert_eq!(reader.is_empty(), model.is_empty());
+                }
             }
         }
+    }
+
+    #[test]
+    fn without_a_consumer_nothing_is_kept() {
+        let (mut producer, readers) = broadcast::<u64>(2, 0);
+        assert!(readers.is_empty());
+        for _ in 0..3 {
+            assert_eq!((producer.push_slice(&[1, 2]), producer.len()), (2, 0));
+        }
+    }
+
+    #[test]
+    fn every_thread_gets_everything_in_order() {
+        const ITEMS: u64 = 300_000;
+        let (mut producer, readers) = broadcast::<[u64; 11]>(256, 3);
+        let read = |mut reader: crate::queue::Consumer<[u64; 11]>| {
+            let (mut out, mut expected) = (Vec::new(), 0);
+            while expected < ITEMS {
+                out.clear();
+                if reader.pop_into(&mut out, 100) == 0 {
+                    std::thread::yield_now();
+                }
+                for item in &out {
+                    assert_eq!(*item, [expected; 11]);
+                    expected += 1;
+                }
+            }
+            assert!(reader.is_empty());
+        };
+        let threads: Vec<_> =
+            readers.into_iter().map(|reader| std::thread::spawn(move || read(reader))).collect();
+        let mut next = 0;
+        while next < ITEMS {
+            let batch: Vec<_> = (next..ITEMS.min(next + 64)).map(|n| [n; 11]).collect();
+            let taken = producer.push_slice(&batch);
+            next += taken as u64;
+            if taken == 0 {
+                std::thread::yield_now();
+            }
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(producer.is_empty());
     }
 
     #[test]
@@ -92,7 +146,7 @@ mod plain {
 
 #[cfg(loom)]
 mod interleavings {
-    use super::ring;
+    use super::super::{broadcast, ring};
 
     /// Pushes 0..`items` in batches while the other thread pops: nothing lost, doubled, torn or reordered.
     fn pass(capacity: usize, items: u32, batch: usize, limit: usize) {
@@ -153,6 +207,35 @@ mod interleavings {
             let (mut out, mut consumer) = reader.join().unwrap();
             consumer.pop_into(&mut out, 8);
             assert_eq!(out, [1, 2, 3][..2 + taken]);
+        });
+    }
+
+    /// Two consumers at different speeds: a cell that one has not read is not written.
+    #[test]
+    fn each_of_two_consumers_gets_everything() {
+        const ITEMS: u32 = 2;
+        loom::model(|| {
+            let (mut producer, readers) = broadcast::<[u32; 2]>(1, 2);
+            let read = |mut reader: crate::queue::Consumer<[u32; 2]>| {
+                let mut out = Vec::new();
+                while out.len() < ITEMS as usize {
+                    if reader.pop_into(&mut out, 1) == 0 {
+                        loom::thread::yield_now();
+                    }
+                }
+                assert_eq!(out, [[0, !0], [1, !1]]);
+            };
+            let threads: Vec<_> =
+                readers.into_iter().map(|reader| loom::thread::spawn(move || read(reader))).collect();
+            let mut next = 0;
+            while next < ITEMS {
+                if producer.push_slice(&[[next, !next]]) == 0 {
+                    loom::thread::yield_now();
+                } else {
+                    next += 1;
+                }
+            }
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
 }

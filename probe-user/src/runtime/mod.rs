@@ -7,6 +7,7 @@ mod cores;
 #[cfg(test)]
 mod cores_tests;
 mod engines;
+mod exporters;
 mod http;
 mod interfaces;
 mod metered;

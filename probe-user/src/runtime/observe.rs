@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     control::InterfaceState,
-    export::{DropReason, ErrorReason, ExportStats, NotRepresentable, NotSelected},
+    export::{DropReason, ErrorReason, ExportReport, NotRepresentable, NotSelected},
     flow::Moment,
     harvest::{HarvestReport, Part, RowsReport, SharedReport},
     meter::SourceReport,
@@ -36,13 +36,13 @@ pub(super) struct Observer {
     pub workers: Tidings,
     /// How long its swaps took.
     pub durations: Arc<HistogramCounters>,
-    /// The exporter's.
-    pub export: Arc<ExportStats>,
+    /// The exporters'.
+    pub export: ExportReport,
     /// The interfaces'.
     pub interfaces: SharedStatus,
     /// Losses of the interfaces when the probe began.
     pub drops_before: Vec<(String, [u64; NIC_COUNTERS.len()])>,
-    /// Most records between harvester and exporter.
+    /// Most records between harvesters and exporters.
     pub queue_capacity: u64,
     /// When the probe began.
     pub started: Moment,
@@ -117,7 +117,7 @@ impl Observer {
                 flow_sampling: report.flow_sampling,
             },
             harvests: self.durations.read(),
-            export_queue_length: self.export.queue_length.get(),
+            export_queue_length: self.export.queue_length(),
             export_queue_capacity: self.queue_capacity,
             collectors: self.collectors(),
             ledger_imbalance_packets: account.packets().imbalance() + report.imbalance.packets.unsigned_abs(),
@@ -188,8 +188,7 @@ impl Observer {
 
     fn collectors(&self) -> Vec<metrics::Collector> {
         self.export
-            .collectors
-            .iter()
+            .collectors()
             .map(|stats| metrics::Collector {
                 url: stats.url.clone(),
                 not_selected: reasons(&NotSelected::ALL, NotSelected::name, |i| stats.not_selected[i].get()),
@@ -208,7 +207,7 @@ impl Observer {
     }
 
     /// The ledger. Exact at any time, for it is made of one report; the collectors' part is exact when the
-    /// exporter rests, and at the end.
+    /// exporters rest, and at the end.
     #[must_use]
     pub(super) fn ledger(&self) -> Ledger {
         let account = Account::new(self.harvest.read(), &self.workers);
@@ -224,7 +223,7 @@ impl Observer {
             collectors: self
                 .collectors()
                 .into_iter()
-                .zip(&self.export.collectors)
+                .zip(self.export.collectors())
                 .map(|(collector, stats)| CollectorLedger {
                     url: collector.url,
                     not_selected: collector.not_selected,

@@ -16,13 +16,14 @@ use tracing::{error, info, warn};
 use super::{
     clock,
     engines::Engines,
+    exporters::Exporters,
     interfaces::{Consequence, Interfaces},
     observe::Observer,
     overload::OverloadLog,
     own_export, reload,
     settle::Settle,
     signals::Signals,
-    threads::{ExportCommand, ExporterThread, HarvesterThread, SwapperThread},
+    threads::{self, ExportCommand, HarvesterThread, SwapperThread},
     told::SharedFlowOptions,
     watch::Watch,
 };
@@ -55,7 +56,7 @@ pub struct Probe {
     pub(super) settle: Settle,
     pub(super) swapper: SwapperThread,
     pub(super) harvesters: Vec<HarvesterThread>,
-    pub(super) exporter: ExporterThread,
+    pub(super) exporters: Exporters,
     pub(super) observer: Observer,
     pub(super) overload: OverloadLog,
     pub(super) own_exports: Option<u64>,
@@ -87,7 +88,7 @@ impl Probe {
                 break;
             }
             outcome = self.look();
-            if self.prints_only && self.exporter.print_closed() {
+            if self.prints_only && self.exporters.print_closed() {
                 info!("whoever read the printed flows has gone; stopping");
                 break;
             }
@@ -130,9 +131,9 @@ impl Probe {
     /// Whether no thread has ended by itself.
     fn is_whole(&self) -> bool {
         self.swapper.is_running()
-            && self.exporter.is_running()
+            && self.exporters.are_running()
             && self.engines.workers().are_running()
-            && self.harvesters.iter().all(HarvesterThread::is_running)
+            && self.harvesters.iter().all(|harvester| harvester.thread().is_running())
     }
 
     fn command_harvesters(&self, command: Command) {
@@ -167,18 +168,17 @@ impl Probe {
     fn carry_out(&self, consequence: Consequence) {
         match consequence {
             Consequence::Flush(index) => self.command_harvesters(Command::FlushInterface(index)),
-            Consequence::Moved(from, to) => self.exporter.command(ExportCommand::Moved(from, to)),
+            Consequence::Moved(from, to) => self.exporters.command(ExportCommand::Moved(from, to)),
             Consequence::Added(index, domain) => {
-                self.exporter.command(ExportCommand::Added(index, domain));
+                self.exporters.command(ExportCommand::Added(index, domain));
             }
-            Consequence::Removed(index) => self.exporter.command(ExportCommand::Removed(index)),
+            Consequence::Removed(index) => self.exporters.command(ExportCommand::Removed(index)),
         }
     }
 
     /// Keeps the kernel's list of our own datagrams up to date.
     pub(super) fn tell_own_exports(&mut self) -> Result<(), ProbeError> {
-        let shared = self.exporter.endpoints();
-        let (changes, endpoints) = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (changes, endpoints) = self.exporters.endpoints();
         if self.own_exports != Some(changes) {
             self.engines.set_own_exports(&own_export::keys(&endpoints))?;
             self.own_exports = Some(changes);
@@ -201,7 +201,7 @@ impl Probe {
                 info!("configuration read again: {}", changes.summary());
                 *self.flow_options.lock().unwrap_or_else(PoisonError::into_inner) = changes.flow.clone();
                 self.options.flow = changes.flow;
-                self.exporter.command(ExportCommand::Refresh);
+                self.exporters.command(ExportCommand::Refresh);
                 let moment = clock::now();
                 self.configured.store(moment.wall.unix_ns(moment.now), Ordering::Relaxed);
             }
@@ -221,14 +221,10 @@ impl Probe {
         self.interfaces.detach(&mut self.engines, &self.settle);
         let workers = self.engines.into_workers().stop(now + WORKERS_END);
         let swapper = self.swapper.stop(now + SWAPPER_END);
-        self.harvesters.iter().for_each(|harvester| harvester.tell_to_stop(now + HARVESTER_END));
-        // All of them, also when one has failed.
-        let mut harvested = Ok(());
-        for harvester in self.harvesters {
-            harvested = harvested.and(harvester.join());
-        }
+        let harvesters = self.harvesters.into_iter().map(HarvesterThread::into_thread);
+        let harvested = threads::stop_all(harvesters, now + HARVESTER_END);
         let swapped = swapper.map(|mut swapper| swapper.conclude());
-        let exported = self.exporter.stop(now + EXPORTER_END);
+        let exported = self.exporters.stop(now + EXPORTER_END);
         self.overload.show();
         workers.and(swapped).and(harvested).and(exported)?;
         Ok(self.observer.ledger())

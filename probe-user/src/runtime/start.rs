@@ -17,6 +17,7 @@ use super::{
     Probe, clock,
     cores::{self, Cores, Threads},
     engines::Engines,
+    exporters::Exporters,
     http,
     interfaces::Interfaces,
     observe::{Observer, nic_drops},
@@ -25,24 +26,25 @@ use super::{
     plan::{Collectors, Plan},
     random::{random_number, random_seed},
     settle::Settle,
-    threads::{ExporterThread, HarvesterThread, SwapperThread},
+    threads::{HarvesterThread, SwapperThread},
     told::{self, SharedFlowOptions},
     topology::Topology,
     watch::Watch,
-    workers::{IdleWorkers, WorkerOptions},
+    workers::{IdleWorkers, WorkerOptions, no_descriptor},
 };
 use crate::{
+    bell::Bell,
     cli::{Engine, RunOptions},
     control::{self, ControlServer, Desk, RunningControl},
     error::ProbeError,
-    export::{Exporter, ExporterOptions},
-    flow::{ExpiryOptions, FlowRecord, FlowTable, Moment, SamplingNow, TableOptions},
+    export::{Division, ExporterOptions, QueueReaders},
+    flow::{ExpiryOptions, FlowTable, Moment, SamplingNow, TableOptions},
     fragment::JoinerOptions,
     harvest::{Cycle, Harvester, KernelWriters, Outlet, SwapOptions, Swapper, Writers},
     kernel::{KernelError, KernelOptions, LoadedProgram},
     meter::{MeterOptions, OwnExports},
     overload::{Gauge, Governor},
-    queue::{self, Consumer},
+    queue,
     slots::{Bank, CacheRules},
     telemetry::metrics::HistogramCounters,
     throttle::Throttle,
@@ -57,14 +59,16 @@ impl Probe {
         options.validate()?;
         let started = clock::now();
         let interfaces = Interfaces::find(&options.interface)?;
+        let names = interfaces.names();
         let collectors = outputs::collectors(&options.export.collector)?;
         let print = options.output.print.format(collectors.is_empty());
         let details = options.flow.wants_details(print, collectors.iter().map(|(url, _)| url));
         let prints_only = collectors.is_empty() && print.is_some();
-        let plan = Plan::new(&options, &interfaces.names(), Collectors::of(&collectors), details)?;
+        let plan = Plan::new(&options, &names, Collectors::of(&collectors), details)?;
 
         let seed = random_seed()?;
         let mut program = load(&options, &plan, seed)?;
+        let bell = Bell::new().map_err(no_descriptor)?;
         let (sampling, own_exports) = (SamplingNow::default(), OwnExports::default());
         let (workers, worker_writers) = IdleWorkers::new(
             WorkerOptions {
@@ -83,6 +87,7 @@ impl Probe {
                 },
             },
             &own_exports,
+            bell.clone(),
         )?;
         let writers =
             Writers { kernel: program.as_mut().map(kernel_writers).transpose()?, workers: worker_writers };
@@ -90,16 +95,24 @@ impl Probe {
         let interval = options.resource.harvest_interval;
         let (governor, overload) = overload::governor(options.resource.overload, interval);
         let gauge = governor.as_ref().map(Governor::gauge);
-        let cycle = Cycle::new(plan.harvesters, started);
-        let (harvesters, consumers) =
-            harvesters(&options, &plan, details, &writers.banks(), &cycle, gauge.as_ref(), started)?;
+        let cycle = Cycle::new(plan.harvesters, bell, started);
+        let division =
+            Division::new(options.export.collector_policy.into(), collectors, print.map(outputs::printer));
+        let make = HarvesterOptions {
+            options: &options,
+            plan: &plan,
+            details,
+            exporters: division.exporters(),
+            gauge: gauge.as_ref(),
+        };
+        let (harvesters, queues) = harvesters(make, &writers.banks(), &cycle, started)?;
         let durations = Arc::new(HistogramCounters::default());
         let swap = SwapOptions { interval, durations: Arc::clone(&durations), sampling: sampling.clone() };
         let swapper = Swapper::new(swap, writers, cycle.clone(), started).governed_by(governor);
         let report = swapper.shared_report();
         let flow_options = SharedFlowOptions::new(options.flow.clone().into());
-        let exporter = Exporter::new(
-            ExporterOptions {
+        let (exporters, exported) = division.into_exporters(
+            &ExporterOptions {
                 engine_type: options.export.engine_type,
                 engine_id: options.export.engine_id,
                 domain: options.export.domain,
@@ -109,20 +122,17 @@ impl Probe {
                 seed: random_seed()?,
                 ..ExporterOptions::default()
             },
-            collectors,
-            consumers,
-            print.map(outputs::printer),
+            queues,
         );
 
         let configured = Arc::new(AtomicU64::new(started.wall.unix_ns(started.now)));
-        let names = interfaces.names();
         let observer = Observer {
             harvest: report.clone(),
             workers: workers.tidings(),
             durations,
-            export: exporter.stats(),
+            export: exported,
             interfaces: interfaces.status(),
-            drops_before: names.into_iter().map(|name| (name.clone(), nic_drops(&name))).collect(),
+            drops_before: names.iter().map(|name| (name.clone(), nic_drops(name))).collect(),
             queue_capacity: plan.queue as u64,
             started,
             configured: Arc::clone(&configured),
@@ -130,17 +140,22 @@ impl Probe {
         let cores = Cores::choose(
             &options.resource.cores,
             options.resource.cores_shared,
-            Threads { harvesters: harvesters.len(), exporters: 1, workers: workers.tidings().counts().all() },
-            &Topology::read(Path::new("/"), cores::allowed(), &interfaces.names()),
+            Threads {
+                harvesters: harvesters.len(),
+                exporters: exporters.len(),
+                workers: workers.tidings().counts().all(),
+            },
+            &Topology::read(Path::new("/"), cores::allowed(), &names),
         )?;
         info!("{}", cores.describe());
         cores.warnings.iter().for_each(|warning| warn!("{warning}"));
-        let exporter = ExporterThread::start(exporter, cores.exporters.first().copied().flatten())?;
+        let exporters = Exporters::start(exporters, &cores.exporters)?;
         let harvesters = start_harvesters(harvesters, &cores.harvesters)?;
         let swapper = SwapperThread::start(swapper)?;
         let workers = workers.start(&cores.workers)?;
-        let mut heartbeats = vec![exporter.heartbeat(), swapper.heartbeat()];
-        heartbeats.extend(harvesters.iter().map(HarvesterThread::heartbeat));
+        let mut heartbeats = vec![swapper.heartbeat()];
+        heartbeats.extend(exporters.heartbeats());
+        heartbeats.extend(harvesters.iter().map(|harvester| harvester.thread().heartbeat()));
         heartbeats.extend(workers.heartbeats());
         let watch = Watch::new(heartbeats);
         let ready = Arc::new(AtomicBool::new(false));
@@ -154,7 +169,7 @@ impl Probe {
             settle: Settle::new(cycle, report),
             swapper,
             harvesters,
-            exporter,
+            exporters,
             observer,
             overload,
             own_exports: None,
@@ -227,18 +242,26 @@ fn kernel_writers(program: &mut LoadedProgram) -> Result<KernelWriters, ProbeErr
     Ok(KernelWriters { bank: program.bank()?, control: program.control(), barrier: program.barrier()? })
 }
 
+/// What harvesters are made with.
+struct HarvesterOptions<'a> {
+    options: &'a RunOptions,
+    plan: &'a Plan,
+    details: bool,
+    /// Each gets every record.
+    exporters: usize,
+    gauge: Option<&'a Gauge>,
+}
+
 /// Harvesters, each with a table and a queue of its own, and the other ends of the queues.
 fn harvesters(
-    options: &RunOptions,
-    plan: &Plan,
-    details: bool,
+    make: HarvesterOptions<'_>,
     banks: &[Bank],
     cycle: &Cycle,
-    gauge: Option<&Gauge>,
     started: Moment,
-) -> Result<(Vec<Harvester>, Vec<Consumer<FlowRecord>>), ProbeError> {
+) -> Result<(Vec<Harvester>, Vec<QueueReaders>), ProbeError> {
+    let HarvesterOptions { options, plan, details, exporters, gauge } = make;
     let ExpiryOptions { idle, active, tcp_end, spread } = options.flow.expiry();
-    let (mut harvesters, mut consumers) = (Vec::new(), Vec::new());
+    let (mut harvesters, mut queues) = (Vec::new(), Vec::new());
     for number in 0..plan.harvesters {
         let table = FlowTable::new(
             TableOptions {
@@ -254,12 +277,12 @@ fn harvesters(
             started.now,
         )
         .map_err(|error| ProbeError::host(error.to_string()))?;
-        let (producer, consumer) = queue::ring(plan.queue_of_harvester());
-        consumers.push(consumer);
+        let (producer, consumers) = queue::broadcast(plan.queue_of_harvester(), exporters);
+        queues.push(consumers);
         let harvester = Harvester::new(number, banks, cycle.clone(), table, Outlet::new(producer));
         harvesters.push(harvester.gauged_by(gauge.cloned()));
     }
-    Ok((harvesters, consumers))
+    Ok((harvesters, queues))
 }
 
 /// A thread for each, on its CPU if there is one for it.

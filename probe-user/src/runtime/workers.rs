@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::threads::{Heartbeat, WorkerThread};
+use super::threads::{self, Heartbeat, WorkerThread};
 use crate::{
+    bell::Bell,
     error::ProbeError,
     flow::Timestamp,
     fragment::{JoinerCounts, JoinerOptions},
@@ -126,18 +127,26 @@ impl Tidings {
     }
 }
 
+/// That no bell can be had.
+pub(super) fn no_descriptor(error: std::io::Error) -> ProbeError {
+    ProbeError::host("cannot get a file descriptor for waking threads")
+        .because(error)
+        .hint("raise the limit of open files (ulimit -n, LimitNOFILE= of systemd)")
+}
+
 impl IdleWorkers {
-    /// Makes workers, and what the swapper needs of them; nothing where there are none.
+    /// Makes workers, and what the swapper needs of them; nothing where there are none. `swapper` wakes it.
     ///
     /// # Errors
     /// When their memory cannot be had.
     pub(super) fn new(
         options: WorkerOptions,
         own_exports: &OwnExports,
+        swapper: Bell,
     ) -> Result<(Self, Option<WorkerWriters>), ProbeError> {
         let WorkerOptions { counts, sizing, rules, sampling, sampling_now, joiner } = options;
         let fragments = FragmentsByKind { af_xdp: Fragments::new(joiner), af_packet: Fragments::new(joiner) };
-        let turns = Turns::new(counts.all());
+        let turns = Turns::new(counts.all(), swapper).map_err(no_descriptor)?;
         let mut workers = Vec::new();
         let mut writers = None;
         if counts.all() > 0 {
@@ -239,12 +248,12 @@ impl Workers {
 
     /// Their turns.
     pub(super) fn heartbeats(&self) -> impl Iterator<Item = Heartbeat> {
-        self.threads.iter().map(WorkerThread::heartbeat)
+        self.threads.iter().map(|worker| worker.thread().heartbeat())
     }
 
     /// Whether none has ended by itself.
     pub(super) fn are_running(&self) -> bool {
-        self.threads.iter().all(WorkerThread::is_running)
+        self.threads.iter().all(|worker| worker.thread().is_running())
     }
 
     /// Has them count what still waits, and end.
@@ -252,12 +261,6 @@ impl Workers {
     /// # Errors
     /// When one panicked.
     pub(super) fn stop(self, deadline: Timestamp) -> Result<(), ProbeError> {
-        self.threads.iter().for_each(|thread| thread.tell_to_stop(deadline));
-        // All of them, also when one has failed.
-        let mut stopped = Ok(());
-        for thread in self.threads {
-            stopped = stopped.and(thread.join());
-        }
-        stopped
+        threads::stop_all(self.threads.into_iter().map(WorkerThread::into_thread), deadline)
     }
 }

@@ -28,6 +28,12 @@ impl SpillReader {
         self.bank.cursor.word64(self.ring, offset_of!(RingCursor, head)).load(Ordering::Acquire)
     }
 
+    /// Records that the ring holds.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
     /// Records taken since the start.
     #[must_use]
     pub fn tail(&self) -> u64 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The thread that encodes and sends.
+//! The threads that encode and send.
 
 use std::{
     sync::{
@@ -11,16 +11,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Handle, Heartbeat, Running};
+use super::{Handle, Rest, Running};
 use crate::{
     error::ProbeError,
     export::{Endpoint, Exporter},
-    flow::Timestamp,
     runtime::clock,
 };
 
-/// Rest of an idle exporter.
-const REST: Duration = Duration::from_millis(1);
+/// Rests of an idle exporter. A queue of the default size lasts 80 ms at one and a half million flows a second.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(20);
 
 /// What others ask of the exporter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,9 +36,9 @@ pub(in super::super) enum ExportCommand {
 }
 
 /// Our and the collector's end of every export socket, and how often that changed.
-pub(in super::super) type SharedEndpoints = Arc<Mutex<(u64, Vec<Endpoint>)>>;
+type SharedEndpoints = Arc<Mutex<(u64, Vec<Endpoint>)>>;
 
-/// The thread that encodes and sends.
+/// One of them.
 pub(in super::super) struct ExporterThread {
     handle: Handle<()>,
     endpoints: SharedEndpoints,
@@ -47,17 +47,20 @@ pub(in super::super) struct ExporterThread {
 }
 
 impl ExporterThread {
-    /// Starts it.
+    /// Starts it. `name` tells it from the others.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub(in super::super) fn start(exporter: Exporter, cpu: Option<usize>) -> Result<Self, ProbeError> {
+    pub(in super::super) fn start(
+        name: String,
+        exporter: Exporter,
+        cpu: Option<usize>,
+    ) -> Result<Self, ProbeError> {
         let endpoints: SharedEndpoints = Arc::new(Mutex::new((exporter.connects(), exporter.endpoints())));
         let print_closed = Arc::new(AtomicBool::new(false));
         let (commands, receiver) = channel();
         let shared = Shared { endpoints: Arc::clone(&endpoints), print_closed: Arc::clone(&print_closed) };
-        let handle =
-            Handle::start("exporter", cpu, move |running| export(exporter, &receiver, &shared, running))?;
+        let handle = Handle::start(name, cpu, move |running| export(exporter, &receiver, &shared, running))?;
         Ok(Self { handle, endpoints, commands, print_closed })
     }
 
@@ -67,19 +70,14 @@ impl ExporterThread {
         self.commands.send(command).ok();
     }
 
-    /// Whether it has not ended by itself.
-    pub(in super::super) fn is_running(&self) -> bool {
-        self.handle.is_running()
+    /// The thread.
+    pub(in super::super) fn thread(&self) -> &Handle<()> {
+        &self.handle
     }
 
-    /// Its turns.
-    pub(in super::super) fn heartbeat(&self) -> Heartbeat {
-        self.handle.heartbeat()
-    }
-
-    /// Where the export sockets are connected.
-    pub(in super::super) fn endpoints(&self) -> SharedEndpoints {
-        Arc::clone(&self.endpoints)
+    /// How often an export socket was connected, and both ends of each.
+    pub(in super::super) fn endpoints(&self) -> (u64, Vec<Endpoint>) {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether whoever read the printed records has gone.
@@ -87,13 +85,9 @@ impl ExporterThread {
         self.print_closed.load(Ordering::Relaxed)
     }
 
-    /// Sends what is left until `deadline`, and ends.
-    ///
-    /// # Errors
-    /// When it failed.
-    pub(in super::super) fn stop(self, deadline: Timestamp) -> Result<(), ProbeError> {
-        self.handle.tell_to_stop(deadline);
-        self.handle.join()
+    /// The thread, to be stopped: it sends what is left until the deadline.
+    pub(in super::super) fn into_thread(self) -> Handle<()> {
+        self.handle
     }
 }
 
@@ -104,6 +98,7 @@ struct Shared {
 
 fn export(mut exporter: Exporter, commands: &Receiver<ExportCommand>, shared: &Shared, running: &Running) {
     let mut connects = exporter.connects();
+    let mut rest = Rest::new(SHORTEST, LONGEST);
     while running.goes_on() {
         while let Ok(command) = commands.try_recv() {
             match command {
@@ -124,7 +119,9 @@ fn export(mut exporter: Exporter, commands: &Receiver<ExportCommand>, shared: &S
             shared.print_closed.store(true, Ordering::Relaxed);
         }
         if progress.is_idle() {
-            thread::sleep(REST);
+            thread::sleep(rest.take());
+        } else {
+            rest.shorten();
         }
     }
     loop {
@@ -134,7 +131,7 @@ fn export(mut exporter: Exporter, commands: &Receiver<ExportCommand>, shared: &S
             return;
         }
         if progress.is_idle() {
-            thread::sleep(REST);
+            thread::sleep(SHORTEST);
         }
     }
 }

@@ -7,16 +7,21 @@ use std::{
     time::Duration,
 };
 
-use super::{Handle, Heartbeat, Running};
+use super::{Handle, Rest, Running};
 use crate::{
     error::ProbeError,
-    flow::Timestamp,
     harvest::{Activity, Command, Harvester},
     runtime::clock,
 };
 
-/// Rest of an idle harvester. A spill ring of the default size lasts 13 ms at 20 million records a second.
-const REST: Duration = Duration::from_micros(500);
+/// Shortest rest of a harvester that has emptied its rings.
+const SHORTEST: Duration = Duration::from_micros(500);
+/// Longest one: half of the time that a ring lasts when everything spills at once, and at most this.
+const LONGEST: Duration = Duration::from_millis(6);
+/// Records a second that one CPU spills at most.
+const SPILLS: u32 = 20_000_000;
+/// A ring that was so full after a rest asks for a shorter one.
+const CROWDED: f64 = 1.0 / 32.0;
 
 /// One of them.
 pub(in super::super) struct HarvesterThread {
@@ -45,42 +50,39 @@ impl HarvesterThread {
         self.commands.send(command).ok();
     }
 
-    /// Whether it has not ended by itself.
-    pub(in super::super) fn is_running(&self) -> bool {
-        self.handle.is_running()
+    /// The thread.
+    pub(in super::super) fn thread(&self) -> &Handle<()> {
+        &self.handle
     }
 
-    /// Its turns.
-    pub(in super::super) fn heartbeat(&self) -> Heartbeat {
-        self.handle.heartbeat()
-    }
-
-    /// Has it export all flows; after `deadline`, records that find no room in the queue are lost.
-    pub(in super::super) fn tell_to_stop(&self, deadline: Timestamp) {
-        self.handle.tell_to_stop(deadline);
-    }
-
-    /// Waits for its end.
-    ///
-    /// # Errors
-    /// When it failed, now or before.
-    pub(in super::super) fn join(self) -> Result<(), ProbeError> {
-        self.handle.join()
+    /// The thread, to be stopped: it exports all flows first. After the deadline, records that find no room in the queue are lost.
+    pub(in super::super) fn into_thread(self) -> Handle<()> {
+        self.handle
     }
 }
 
+/// How long rings of so many records let a harvester rest.
+fn longest_rest(records: usize) -> Duration {
+    let seconds = f64::from(u32::try_from(records).unwrap_or(u32::MAX)) / f64::from(SPILLS) / 2.0;
+    LONGEST.min(Duration::from_secs_f64(seconds))
+}
+
 fn harvest(mut harvester: Harvester, commands: &Receiver<Command>, running: &Running) {
+    let mut rest = Rest::new(SHORTEST, longest_rest(harvester.ring_records()));
     while running.goes_on() {
         let moment = clock::now();
         while let Ok(command) = commands.try_recv() {
             harvester.command(command, moment);
         }
         if harvester.step(moment) == Activity::Idle {
-            thread::sleep(REST);
+            if harvester.take_fullest() > CROWDED {
+                rest.shorten();
+            }
+            thread::sleep(rest.take());
         }
     }
     harvester.finish(clock::now, || {
-        thread::sleep(REST);
+        thread::sleep(SHORTEST);
         clock::now().now < running.deadline()
     });
 }

@@ -3,6 +3,7 @@
 
 mod exporter;
 mod harvester;
+mod rest;
 mod swapper;
 mod worker;
 
@@ -16,8 +17,10 @@ use std::{
 
 use tracing::warn;
 
+use rest::Rest;
+
 use super::cores;
-use crate::{error::ProbeError, flow::Timestamp};
+use crate::{bell::Bell, error::ProbeError, flow::Timestamp};
 
 pub(super) use exporter::{ExportCommand, ExporterThread};
 pub(super) use harvester::HarvesterThread;
@@ -53,6 +56,8 @@ pub(super) struct Handle<T> {
     name: String,
     thread: JoinHandle<T>,
     running: Running,
+    /// Wakes it, where it rests for long.
+    bell: Option<Bell>,
 }
 
 impl<T: Send + 'static> Handle<T> {
@@ -79,7 +84,13 @@ impl<T: Send + 'static> Handle<T> {
                 body(&given)
             })
             .map_err(|error| ProbeError::host(format!("cannot start the thread {name}")).because(error))?;
-        Ok(Self { name, thread, running })
+        Ok(Self { name, thread, running, bell: None })
+    }
+
+    /// The same thread, which `bell` wakes when it is to end.
+    #[must_use]
+    pub(super) fn woken_by(self, bell: Bell) -> Self {
+        Self { bell: Some(bell), ..self }
     }
 
     /// Whether it has not ended by itself.
@@ -96,6 +107,7 @@ impl<T: Send + 'static> Handle<T> {
     pub(super) fn tell_to_stop(&self, deadline: Timestamp) {
         self.running.deadline.store(deadline.0, Ordering::Relaxed);
         self.running.stop.store(true, Ordering::Release);
+        self.bell.iter().for_each(Bell::ring);
     }
 
     /// Waits for its end, after it was told.
@@ -106,4 +118,17 @@ impl<T: Send + 'static> Handle<T> {
         let Self { name, thread, .. } = self;
         thread.join().map_err(|_| ProbeError::run(format!("the thread {name} panicked; please report this")))
     }
+}
+
+/// Has all of these threads end until `deadline`, and waits for each, also when another one has failed.
+///
+/// # Errors
+/// When one panicked: the first.
+pub(super) fn stop_all(
+    threads: impl IntoIterator<Item = Handle<()>>,
+    deadline: Timestamp,
+) -> Result<(), ProbeError> {
+    let threads: Vec<_> = threads.into_iter().collect();
+    threads.iter().for_each(|thread| thread.tell_to_stop(deadline));
+    threads.into_iter().map(Handle::join).fold(Ok(()), Result::and)
 }

@@ -12,7 +12,7 @@ use crate::{
     runtime::clock,
 };
 
-/// Rest between two looks: short against the harvest interval, and against how long a ring lasts.
+/// Rest between two looks at the end.
 const REST: Duration = Duration::from_millis(1);
 
 /// See the module.
@@ -24,7 +24,9 @@ impl SwapperThread {
     /// # Errors
     /// When no thread can be had.
     pub(in super::super) fn start(swapper: Swapper) -> Result<Self, ProbeError> {
-        Handle::start("swapper", None, move |running| swap(swapper, running)).map(Self)
+        let bell = swapper.bell().clone();
+        let thread = Handle::start("swapper", None, move |running| swap(swapper, running))?;
+        Ok(Self(thread.woken_by(bell)))
     }
 
     /// Whether it has not ended by itself.
@@ -53,7 +55,7 @@ fn swap(mut swapper: Swapper, running: &Running) -> (Swapper, Result<(), KernelE
     while running.goes_on() {
         match swapper.step(clock::now()) {
             Ok(Activity::Busy) => {}
-            Ok(Activity::Idle) => thread::sleep(REST),
+            Ok(Activity::Idle) => swapper.rest(clock::now().now),
             Err(error) => return (swapper, Err(error)),
         }
     }
