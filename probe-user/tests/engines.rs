@@ -11,7 +11,10 @@ use std::{
 
 use nix::sys::signal::Signal;
 use probe_lab::{
-    Flows, Generator, Link, Probe, Sums, Traffic, V5Collector, difference, require_root, send_in_parallel,
+    Flows, Generator, Link, Probe, Sums, Traffic, V5Collector, difference, flows_of,
+    packet_socket::PacketSocket,
+    packets::{Packet, Transport},
+    require_root, send_in_parallel,
 };
 
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");
@@ -105,5 +108,52 @@ fn every_engine_is_exact_in_every_role() {
         assert_eq!(ledger.count("packets.steered"), steered, "{told}: {}", ledger.0);
         let export = collector.finish().unwrap();
         assert_eq!(difference(&sent, &export.flows()), None, "{told}");
+    }
+}
+
+/// From the smallest packet to the largest that an MTU of 9000 takes, each size a flow.
+fn jumbo_packets() -> Vec<Packet> {
+    let ends = (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::new(192, 0, 2, 2).into());
+    let sizes = [0, 1, 1000, 1472, 1473, 3300, 3400, 3500, 3600, 4000, 5000, 8000, 8971, 8972];
+    let sized = |(port, size)| {
+        let transport = Transport::Udp { source: port, destination: 53 };
+        let packet = Packet { payload: vec![7; size], ..Packet::new(ends.0, ends.1, transport) };
+        std::iter::repeat_n(packet, 20)
+    };
+    (4000..).zip(sizes).flat_map(sized).collect()
+}
+
+#[test]
+#[ignore = "needs root: run `make test`"]
+fn jumbo_frames_are_exact_with_every_engine() {
+    require_root();
+    let packets = jumbo_packets();
+    let sent = flows_of(&packets);
+    for (role, way) in WAYS {
+        let told = format!("{role:?} {:?}", way.args);
+        let link = Link::new("jumbo", 1).unwrap();
+        for end in [&link.sender, &link.metered] {
+            end.namespace.ip(&["link", "set", &end.name, "mtu", "9000"]).unwrap();
+        }
+        if way.needs_stack {
+            link.metered.receive_without_xdp().unwrap();
+        }
+        let collector = V5Collector::start(Some(&link.metered.namespace), ANY_PORT).unwrap();
+        let address = collector.address().to_string();
+        let args = [&["--collector", &address], role, way.args].concat();
+        let probe = Probe::start(PROBE, &link.metered.namespace, &link.metered.name, &args).unwrap();
+        let socket = PacketSocket::open(&link.sender).unwrap();
+        for burst in packets.chunks(50) {
+            burst.iter().for_each(|packet| socket.send(&packet.frame()).unwrap());
+            sleep(Duration::from_millis(2));
+        }
+        let ended = probe.stop(Signal::SIGTERM).unwrap();
+        assert!(ended.status.success(), "{told}: {}", ended.stderr);
+        let ledger = &ended.ledger;
+        assert!(ledger.balanced(), "{told}: {}", ledger.0);
+        assert_eq!(ledger.sums("exported"), total(&sent), "{told}: {}", ledger.0);
+        let steered = if way.steered { total(&sent).packets } else { 0 };
+        assert_eq!(ledger.count("packets.steered"), steered, "{told}: {}", ledger.0);
+        assert_eq!(difference(&sent, &collector.finish().unwrap().flows()), None, "{told}");
     }
 }
