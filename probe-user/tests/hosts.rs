@@ -326,6 +326,10 @@ fn what_the_host_cannot_do_is_said_with_status_3() {
     let link = Link::new("cannot", 1).unwrap();
     let (namespace, name) = (&link.metered.namespace, link.metered.name.as_str());
     assert_refuses(namespace, &["run", "--iface", "nosuch0"], 3, &["nosuch0", "no such interface"]);
+    // Asked for by name, native XDP is not replaced by anything else.
+    namespace.ip(&["link", "add", "plain0", "type", "bridge"]).unwrap();
+    let native = ["run", "--iface", "plain0", "--xdp-mode", "native"];
+    assert_refuses(namespace, &native, 3, &["plain0", "its driver has no native XDP"]);
     // One of two is wrong: the other one must not stay attached.
     assert_refuses(namespace, &["run", "--iface", &format!("{name},nosuch0")], 3, &["nosuch0"]);
     assert!(!link.metered.has_xdp().unwrap());

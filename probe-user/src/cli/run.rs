@@ -222,6 +222,12 @@ impl RunOptions {
 }
 
 impl InterfaceOptions {
+    /// The engine that is asked for: who names a mode of XDP wants no other engine to step in.
+    #[must_use]
+    pub fn wanted_engine(&self) -> Engine {
+        if self.engine == Engine::Auto && self.xdp_mode != XdpMode::Auto { Engine::Xdp } else { self.engine }
+    }
+
     /// That no two options rule each other out, whatever the host can.
     fn validate(&self) -> Result<(), ProbeError> {
         let copies = [XdpMode::Generic, XdpMode::Tc].contains(&self.xdp_mode);

@@ -153,7 +153,7 @@ impl Engines {
         let plan = self.plan(role);
         match &mut self.program {
             Some(program) if self.refused.is_none() => match program.prepare(link, plan) {
-                Err(error) if self.options.engine == Engine::Auto && is_inability(&error) => {
+                Err(error) if self.options.wanted_engine() == Engine::Auto && is_inability(&error) => {
                     warn!("packet sockets (AF_PACKET) take all packets, because XDP cannot: {error}");
                     self.refused = Some("the kernel refused the probe's programs");
                     Ok(())
@@ -190,7 +190,7 @@ impl Engines {
         let Some(why) = self.why_not_kernel() else {
             return match self.attach_program(link, role) {
                 Err(Refused::Kernel(error))
-                    if self.options.engine == Engine::Auto && is_inability(&error) =>
+                    if self.options.wanted_engine() == Engine::Auto && is_inability(&error) =>
                 {
                     warn!(
                         "interface {}: packet sockets (AF_PACKET) take its packets, because XDP cannot: {error}",
@@ -209,7 +209,7 @@ impl Engines {
 
     /// Why the kernel's programs are not tried; nothing if they are, no reason if nobody wants to know.
     fn why_not_kernel(&self) -> Option<Option<&'static str>> {
-        match (self.options.engine, &self.program) {
+        match (self.options.wanted_engine(), &self.program) {
             (Engine::AfPacket, _) => Some(None),
             (_, None) => Some(Some("the kernel takes no BPF programs from this process")),
             (_, Some(_)) => self.refused.map(Some),
@@ -218,7 +218,7 @@ impl Engines {
 
     fn attach_program(&mut self, link: &Link, role: Role) -> Result<Capture, Refused> {
         let plan = self.plan(role);
-        let steers_all = self.options.engine == Engine::AfXdp;
+        let steers_all = self.options.wanted_engine() == Engine::AfXdp;
         if steers_all && role == Role::Host {
             return Err(ProbeError::usage(format!(
                 "engine af_xdp on {}: packets that go to an AF_XDP socket do not reach the host, and this is the host's own interface",
@@ -272,7 +272,7 @@ impl Engines {
         attachment: &Attachment,
         entry: &mut InterfaceEntry,
     ) -> Result<(Option<Sockets>, bool), ProbeError> {
-        let steers_all = self.options.engine == Engine::AfXdp;
+        let steers_all = self.options.wanted_engine() == Engine::AfXdp;
         // Counted now: a driver may use more queues once a program is attached.
         let queues = self.queues(link)?;
         let mut sources = Vec::new();
@@ -343,7 +343,7 @@ impl Engines {
     }
 
     fn socket_options(&self, link: &Link, queue: u32, attachment: &Attachment) -> AfXdpOptions {
-        let steers_all = self.options.engine == Engine::AfXdp;
+        let steers_all = self.options.wanted_engine() == Engine::AfXdp;
         let mut options = match steers_all {
             true => AfXdpOptions::new(&link.name, link.index, queue),
             false => AfXdpOptions::for_few(&link.name, link.index, queue),

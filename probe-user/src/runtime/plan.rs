@@ -189,7 +189,7 @@ fn joiners(workers: WorkerCounts) -> u64 {
 fn sockets(options: &RunOptions, workers: WorkerCounts, interfaces: &[String]) -> u64 {
     let of = |name: &String| {
         let queues = u64::from(net::rx_queues(name).unwrap_or(1).min(QUEUES));
-        match options.interface.engine {
+        match options.interface.wanted_engine() {
             Engine::AfPacket => workers.af_packet as u64 * RingSize::default().octets(),
             Engine::AfXdp => queues * AfXdpOptions::new(name, 0, 0).memory_octets(),
             // Only those of mirror ports, which are not known yet.
@@ -213,7 +213,7 @@ fn workers(options: &RunOptions) -> (WorkerCounts, WorkerCounts) {
     // The other half is for those who receive, harvest and export.
     let several = asked.unwrap_or_else(|| (cores::allowed().len() / 2).clamp(1, MOST_WORKERS));
     let packet = WorkerCounts { af_xdp: 0, af_packet: several };
-    let with_program = match options.interface.engine {
+    let with_program = match options.interface.wanted_engine() {
         Engine::AfPacket => packet,
         Engine::AfXdp => WorkerCounts { af_xdp: several, af_packet: 0 },
         // Few packets are handed over, so one worker serves all queues. Interfaces that come later may be mirror ports.

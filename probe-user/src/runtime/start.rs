@@ -209,7 +209,7 @@ fn control(
 
 /// Loads the kernel's programs, unless packet sockets are asked for, or must do.
 fn load(options: &RunOptions, plan: &Plan, seed: HashSeed) -> Result<Option<LoadedProgram>, ProbeError> {
-    let steer = match options.interface.engine {
+    let steer = match options.interface.wanted_engine() {
         Engine::AfPacket => return Ok(None),
         Engine::AfXdp => KernelSettings::STEER_ALL,
         Engine::Auto | Engine::Xdp => KernelSettings::STEER_DEEP,
@@ -230,7 +230,7 @@ fn load(options: &RunOptions, plan: &Plan, seed: HashSeed) -> Result<Option<Load
             | KernelError::NoPrivilege { .. }
             | KernelError::Load { .. }
             | KernelError::RealTime),
-        ) if options.interface.engine == Engine::Auto => {
+        ) if options.interface.wanted_engine() == Engine::Auto => {
             warn!("packet sockets (AF_PACKET) take all packets, because XDP cannot: {error}");
             Ok(None)
         }
