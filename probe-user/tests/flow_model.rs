@@ -260,7 +260,7 @@ impl Model {
         });
     }
 
-    fn merge(&mut self, seen: &Observation) {
+    fn merge(&mut self, seen: &Observation<Detail>) {
         let (first, last, tcp_flags) = (seen.first.0, seen.last.0, seen.tcp_flags & 0xfff);
         if let Some(flow) = self.flows.get(&seen.key) {
             let (time, reason) = self.over(&seen.key, flow);
@@ -301,7 +301,7 @@ fn sorted(mut records: Vec<FlowRecord>) -> Vec<FlowRecord> {
     records
 }
 
-fn observations(seen: &[Sighting], expired: u64, now: u64) -> Vec<Observation> {
+fn observations(seen: &[Sighting], expired: u64, now: u64) -> Vec<Observation<Detail>> {
     let at = |part: u8| Timestamp(expired + (now - expired) / 256 * u64::from(part));
     seen.iter()
         .map(|it| Observation {

@@ -2,7 +2,7 @@
 //! Where the IP packet begins, by link type (draft-ietf-opsawg-pcaplinktype).
 
 use probe_common::Outcome;
-use probe_common::parse::{PacketBytes, ParsedPacket, parse, parse_ether_type, parse_ip};
+use probe_common::parse::{Handler, PacketBytes, ParsedPacket, parse, parse_and, parse_ether_type, parse_ip};
 
 /// Link type of an interface in a capture file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -28,11 +28,22 @@ impl LinkType {
     /// Linux "any" interface, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 
-    /// Parses a packet of this link type, or says that the link type is not supported.
-    ///
-    /// Inlined for Ethernet, so that the fields of the packet stay in registers: handing them over in
-    /// memory cost as much as parsing.
+    /// Parses a packet of this link type and handles it, or says that the link type is not supported. For Ethernet the
+    /// handler is inlined where the packet is parsed.
     #[inline(always)]
+    #[must_use]
+    pub fn parse_and<H: Handler>(
+        self,
+        bytes: &impl PacketBytes,
+        handler: H,
+    ) -> Option<Result<H::Output, Outcome>> {
+        if self == Self::ETHERNET {
+            return Some(parse_and(bytes, handler));
+        }
+        self.parse_other(bytes).map(|parsed| parsed.and_then(|packet| handler.handle(packet)))
+    }
+
+    /// As [`Self::parse_and`], handing the packet back.
     #[must_use]
     pub fn parse(self, bytes: &impl PacketBytes) -> Option<Result<ParsedPacket, Outcome>> {
         if self == Self::ETHERNET { Some(parse(bytes)) } else { self.parse_other(bytes) }

@@ -7,6 +7,7 @@
 //! - [`link`]: where the IP packet begins, by link type
 //! - [`replay`]: packets → observations → flows → records, one step at a time
 
+mod batch;
 mod error;
 mod input;
 mod link;

@@ -17,16 +17,15 @@
 
 use std::time::Duration;
 
-use probe_common::parse::{DeepBytes, SliceBytes};
-use probe_common::{Detail, NOTES, OUTCOMES, Outcome, PacketSampling, Sampler};
+use probe_common::parse::{DeepBytes, Handler, ParsedPacket, SliceBytes};
+use probe_common::{NOTES, OUTCOMES, Outcome, PacketSampling, Sampler};
 
+use super::batch::{BATCH, Batch};
 use super::{CaptureError, CaptureReader};
-use crate::flow::{EndReason, FlowTable, Flush, Moment, Observation, Timestamp, Totals, WallOffset};
+use crate::flow::{EndReason, FlowTable, Flush, Moment, Timestamp, Totals, WallOffset};
 use crate::fragment::{Joiner, JoinerCounts, JoinerOptions, Piece};
 use crate::harvest::Outlet;
 
-/// Packets parsed before they are merged; as many as the flow table keeps in flight.
-const BATCH: usize = 32;
 /// Batches of one step, so that its caller gets to look at signals and at the collectors.
 const BATCHES: usize = 32;
 /// Flows looked at for expiry after each batch: more than a batch can create.
@@ -87,7 +86,7 @@ pub struct Replay {
     joiner: Joiner<Read>,
     /// Out of the joiner.
     pieces: Vec<Piece<Read>>,
-    batch: Vec<Observation>,
+    batch: Batch,
     /// How far the flush at the end is.
     flush: Flush,
     counts: ReplayCounts,
@@ -99,6 +98,7 @@ impl Replay {
     pub fn new(table: FlowTable, outlet: Outlet) -> Self {
         let fragments = JoinerOptions { key_mask: table.key_mask(), ..JoinerOptions::new(table.seed()) };
         Self {
+            batch: Batch::new(table.keeps_details()),
             table,
             outlet,
             sampler: Sampler::new(PacketSampling::OFF, 1, 0),
@@ -108,7 +108,6 @@ impl Replay {
             beyond: None,
             joiner: Joiner::new(fragments),
             pieces: Vec::new(),
-            batch: Vec::with_capacity(BATCH),
             flush: Flush::all(EndReason::Forced),
             counts: ReplayCounts::default(),
         }
@@ -260,12 +259,13 @@ impl Replay {
                 continue;
             }
             let bytes = DeepBytes(SliceBytes::cut(packet.data, packet.wire_length as usize));
-            let parsed = match packet.link_type.parse(&bytes) {
-                Some(Ok(parsed)) => parsed,
+            let read = Read { at: Timestamp(packet.timestamp_ns), wire_octets };
+            match packet.link_type.parse_and(&bytes, Admit { replay: self, read, idle }) {
+                Some(Ok(Admitted::Here)) => {}
+                Some(Ok(Admitted::Beyond)) => return Ok(true),
                 Some(Err(outcome)) => {
                     self.receive(wire_octets);
                     self.counts.outcomes[outcome as usize] += 1;
-                    continue;
                 }
                 None => {
                     self.receive(wire_octets);
@@ -279,20 +279,8 @@ impl Replay {
                             file.name()
                         );
                     }
-                    continue;
                 }
-            };
-            let at = Timestamp(packet.timestamp_ns);
-            let piece = Piece { packet: parsed, with: Read { at, wire_octets } };
-            if at > self.clock {
-                if at.since(self.clock) > idle {
-                    self.beyond = Some(piece);
-                    self.clock = at.min(self.clock + idle + EXPIRY_STEP);
-                    return Ok(true);
-                }
-                self.clock = at;
             }
-            self.admit(&piece);
         }
         Ok(true)
     }
@@ -304,11 +292,11 @@ impl Replay {
 
     /// Lets a packet into the batch, or wait there where fragments do.
     #[inline(always)]
-    fn admit(&mut self, piece: &Piece<Read>) {
-        if piece.packet.fragment.is_part() {
-            self.join(*piece);
+    fn admit(&mut self, packet: &ParsedPacket, read: Read) {
+        if packet.fragment.is_part() {
+            self.join(Piece { packet: *packet, with: read });
         } else {
-            self.observe(piece);
+            self.observe(packet, read);
         }
     }
 
@@ -321,28 +309,24 @@ impl Replay {
     fn observe_pieces(&mut self) {
         let mut pieces = std::mem::take(&mut self.pieces);
         for piece in pieces.drain(..) {
-            self.observe(&piece);
+            self.observe(&piece.packet, piece.with);
         }
         self.pieces = pieces;
     }
 
     #[inline(always)]
-    fn observe(&mut self, piece: &Piece<Read>) {
-        let Piece { packet, with: Read { at, wire_octets } } = piece;
-        self.receive(*wire_octets);
+    fn observe(&mut self, packet: &ParsedPacket, Read { at, wire_octets }: Read) {
+        self.receive(wire_octets);
         if self.sampler.samples_flows() && !self.sampler.selects_flow(self.table.sampling_hash(&packet.key)) {
             self.counts.outcomes[Outcome::SampledOut as usize] += 1;
             return;
         }
-        let octets = u64::from(packet.octets);
         self.counts.metered_packets += 1;
-        self.counts.metered_octets += octets;
+        self.counts.metered_octets += u64::from(packet.octets);
         if let Some(note) = packet.note {
             self.counts.notes[note as usize] += 1;
         }
-        let detail = if self.table.keeps_details() { packet.detail } else { Detail::UNKNOWN };
-        let observation = Observation::packet(packet.key, octets, *at, packet.tcp_flags);
-        self.batch.push(observation.with_detail(detail));
+        self.batch.push(packet, at);
     }
 
     fn merge(&mut self) {
@@ -351,8 +335,7 @@ impl Replay {
         }
         self.observe_pieces();
         let moment = self.moment();
-        self.table.merge(&self.batch, moment, self.outlet.pending());
-        self.batch.clear();
+        self.batch.merge_into(&mut self.table, moment, self.outlet.pending());
         self.table.expire(moment, EXPIRE, self.outlet.pending());
     }
 
@@ -371,9 +354,43 @@ impl Replay {
                 self.clock = beyond.with.at;
             } else {
                 self.beyond = None;
-                self.admit(&beyond);
+                self.admit(&beyond.packet, beyond.with);
             }
         }
         true
+    }
+}
+
+/// Whether a packet was taken in.
+enum Admitted {
+    Here,
+    /// It came after a leap in time, and waits.
+    Beyond,
+}
+
+/// Takes a packet in as soon as it is parsed. Inlined, it finds the fields in registers: handing them over in memory cost
+/// as much as parsing.
+struct Admit<'a> {
+    replay: &'a mut Replay,
+    read: Read,
+    idle: Duration,
+}
+
+impl Handler for Admit<'_> {
+    type Output = Admitted;
+
+    #[inline(always)]
+    fn handle(self, packet: ParsedPacket) -> Result<Admitted, Outcome> {
+        let Self { replay, read, idle } = self;
+        if read.at > replay.clock {
+            if read.at.since(replay.clock) > idle {
+                replay.beyond = Some(Piece { packet, with: read });
+                replay.clock = read.at.min(replay.clock + idle + EXPIRY_STEP);
+                return Ok(Admitted::Beyond);
+            }
+            replay.clock = read.at;
+        }
+        replay.admit(&packet, read);
+        Ok(Admitted::Here)
     }
 }

@@ -96,9 +96,9 @@ impl Metered for DetailedSlot {
     }
 }
 
-/// Packets of one flow with exact times, as engines in user space and capture files give them.
+/// Packets of one flow with exact times, as capture files give them; with details or, unless said otherwise, without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Observation {
+pub struct Observation<D = ()> {
     /// The flow.
     pub key: FlowKey,
     /// Packets.
@@ -111,27 +111,48 @@ pub struct Observation {
     pub last: Timestamp,
     /// All TCP flags seen, 12 bits.
     pub tcp_flags: u16,
-    /// What they had in common, as far as it is known.
-    pub detail: Detail,
+    /// What they had in common.
+    pub detail: D,
 }
 
 impl Observation {
-    /// One packet of which no details are known.
+    /// One packet of which no details are kept.
     #[inline(always)]
     #[must_use]
     pub fn packet(key: FlowKey, octets: u64, at: Timestamp, tcp_flags: u16) -> Self {
-        Self { key, packets: 1, octets, first: at, last: at, tcp_flags, detail: Detail::UNKNOWN }
+        Self { key, packets: 1, octets, first: at, last: at, tcp_flags, detail: () }
     }
 
     /// The same with details.
     #[inline(always)]
     #[must_use]
-    pub fn with_detail(self, detail: Detail) -> Self {
-        Self { detail, ..self }
+    pub fn with_detail(self, detail: Detail) -> Observation<Detail> {
+        let Self { key, packets, octets, first, last, tcp_flags, detail: () } = self;
+        Observation { key, packets, octets, first, last, tcp_flags, detail }
     }
 }
 
-impl Metered for Observation {
+/// What is known of details: nothing, or some.
+pub trait Details {
+    /// Them, if they are kept.
+    fn known(&self) -> Option<&Detail>;
+}
+
+impl Details for () {
+    #[inline(always)]
+    fn known(&self) -> Option<&Detail> {
+        None
+    }
+}
+
+impl Details for Detail {
+    #[inline(always)]
+    fn known(&self) -> Option<&Detail> {
+        Some(self)
+    }
+}
+
+impl<D: Details> Metered for Observation<D> {
     #[inline(always)]
     fn key(&self) -> FlowKey {
         self.key
@@ -164,6 +185,6 @@ impl Metered for Observation {
 
     #[inline(always)]
     fn detail(&self) -> Option<&Detail> {
-        Some(&self.detail)
+        self.detail.known()
     }
 }

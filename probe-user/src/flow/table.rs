@@ -323,7 +323,8 @@ impl FlowTable {
     #[inline(always)]
     fn tag(&self, key: &FlowKey) -> u32 {
         let [a, b, c, d, ..] = self.seed.hash(key, self.key_mask).to_be_bytes();
-        u32::from_be_bytes([a, b, c, d])
+        // 0 is no tag.
+        u32::from_be_bytes([a, b, c, d]).max(1)
     }
 
     #[inline(always)]

@@ -216,7 +216,7 @@ fn times_out_of_order_widen_the_flow() {
         first: Timestamp(START + 12 * SECOND),
         last: Timestamp(START + 11 * SECOND),
         tcp_flags: 0,
-        detail: Detail::UNKNOWN,
+        detail: (),
     };
     bench.table.merge(&[seen], moment(12 * SECOND), &mut bench.records);
     bench.see(udp(2), 0, 0);
