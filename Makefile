@@ -10,17 +10,16 @@ CARGO ?= cargo
 RELEASE := $(CARGO) build --locked --release -p probe-user -p probe-bench --bin probe --bin demo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup run check-root test test-kernels test-nics check check-deploy bench
+.PHONY: help setup run check-root test test-kernels check check-deploy bench
 
 help:
 	@echo 'make run                                        set up, build, and show the probe at work on a veth pair'
 	@echo 'make run IFACE=eth1 COLLECTOR=192.0.2.10:2055   set up, build, and run the probe on an interface'
 	@echo 'make test                                       every test, the privileged ones included (root)'
-	@echo 'make test-kernels                               tests under other kernels, in virtual machines (Debian 12)'
-	@echo 'make test-nics                                  the probe on emulated NICs under other kernels'
+	@echo 'make test-kernels                               tests under other kernels and on emulated NICs, in virtual machines (Debian 12)'
 	@echo 'make check                                      formatting and clippy, warnings are errors'
 	@echo 'make bench                                      every bench in its quick form (root for what attaches XDP)'
-	@echo 'ARGS="…" adds options of probe run, or of the benches.'
+	@echo 'ARGS="…" adds options of probe run, or of the benches; of test-kernels: which (nics xdp_test_run export_sctp).'
 
 setup:
 	@deploy/setup.sh
@@ -43,11 +42,7 @@ test: check-root
 
 test-kernels: check-root
 	@deploy/setup.sh --test
-	@bench/kernels/test.sh
-
-test-nics: check-root
-	@deploy/setup.sh --test
-	@bench/kernels/test.sh nics
+	@bench/kernels/test.sh $(ARGS)
 
 check-root:
 	@[[ $$EUID == 0 ]] || { echo 'make test: needs root: tests attach XDP and make network namespaces: sudo env PATH="$$PATH" make test' >&2; \

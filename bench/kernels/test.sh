@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Tests under Debian's kernels 6.1 and 6.12: that the verifier takes the program and it answers as the parser does, and
-# what the kernel at hand may not have (SCTP). With the argument `nics`: the whole probe on veth and on three kinds of NIC.
+# Tests under Debian's kernels 6.1 and 6.12: that the verifier takes the program and it answers as the parser does, what
+# the kernel at hand may not have (SCTP), and the whole probe on veth and on three kinds of NIC. Arguments: some of these
+# tests (xdp_test_run, export_sctp, nics); without any, all.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-if [[ ${1:-} == nics ]]; then
-    readonly TESTS=(nics)
-else
-    readonly TESTS=(xdp_test_run export_sctp)
-fi
+(($#)) || set -- xdp_test_run export_sctp nics
+readonly TESTS=("$@")
 
 # Built as for `make test`, so nothing is built twice; what the build says is shown, because it may be why this ends.
 binaries=$(cargo test --locked --no-run --message-format=json |

@@ -11,6 +11,9 @@
 //!   outside of the time that counts, and only what leaves while it is half full counts, before pacing begins.
 //!   `drained` has a thread that reads the datagrams, `unread` leaves them to the kernel, which drops them
 //!   when the receiver's buffer is full.
+//! - `formats/…`: one stream of records to collectors of NetFlow v5, v9 and IPFIX, by one exporter or by one for each
+//!   format on a thread of its own, as the probe does; records a second by the clock on the wall, until all have
+//!   half of the queue. What it gains is bounded by the CPUs.
 //! - `collectors/64`: resident memory of an exporter whose 64 collectors have a stream each.
 
 use std::net::{Ipv4Addr, UdpSocket};
@@ -26,11 +29,11 @@ use probe_bench::stopwatch::{Samples, Stopwatch};
 use probe_common::{Detail, FlowKey};
 use probe_user::collect::{Collector, CollectorOptions, OutputFormat};
 use probe_user::export::{
-    CollectorPolicy, CollectorUrl, ConversationHash, Cursor, DatagramRing, Distributor, Exporter,
-    ExporterOptions, Mechanism, Selection, Sink, Stream, StreamSettings, UdpSink, encode::Now,
+    CollectorPolicy, CollectorUrl, ConversationHash, Cursor, DatagramRing, Distributor, Division, Exporter,
+    ExporterOptions, Mechanism, OpenCollector, Selection, Sink, Stream, StreamSettings, UdpSink, encode::Now,
 };
 use probe_user::flow::{EndReason, FlowRecord, Timestamp};
-use probe_user::queue::ring;
+use probe_user::queue::{broadcast, ring};
 
 /// What it costs to turn flow records into messages and to send them
 #[derive(Parser)]
@@ -309,7 +312,47 @@ fn main() -> Result<()> {
         let extra = [("per_wall_second", wall.median().round().into())];
         report.row(&case, None, Metric::PerSecond, cpu.median(), &extra);
     }
+    for (apart, case) in [(false, "formats/one_exporter"), (true, "formats/one_each")] {
+        let mut samples = Samples::default();
+        for _ in 0..ROUNDS {
+            samples.add(formats(&records, apart)?);
+        }
+        report.row(case, None, Metric::PerSecond, samples.median(), &[]);
+    }
     Ok(report.finish()?)
+}
+
+/// Records a second, by the clock on the wall, to collectors of three formats.
+fn formats(records: &[FlowRecord], apart: bool) -> Result<f64> {
+    let opened = ["v5", "v9", "ipfix"].map(unread).into_iter().collect::<Result<Vec<_>>>()?;
+    let mut collectors: Vec<OpenCollector> = Vec::new();
+    for (_, url) in &opened {
+        collectors.push((url.clone(), Box::new(UdpSink::open(url)?)));
+    }
+    let options = ExporterOptions::default();
+    let (mut producer, exporters): (_, Vec<Exporter>) = if apart {
+        let division = Division::new(CollectorPolicy::Replicate, collectors, None);
+        let (producer, readers) = broadcast(QUEUE, division.exporters());
+        let (exporters, _) = division.into_exporters(&options, vec![readers]);
+        (producer, exporters.into_iter().map(|(_, exporter)| exporter).collect())
+    } else {
+        let (producer, consumer) = ring(QUEUE);
+        (producer, vec![Exporter::new(options, collectors, vec![consumer], None)])
+    };
+    anyhow::ensure!(producer.push_slice(records) == records.len(), "the queue is too small");
+    let half = records.len() as u64 / 2;
+    let stopwatch = Stopwatch::start();
+    std::thread::scope(|scope| {
+        for mut exporter in exporters {
+            scope.spawn(move || {
+                let stats = exporter.stats();
+                while stats.records.get() < half {
+                    exporter.step(UNIX, Timestamp(1) + stopwatch.elapsed());
+                }
+            });
+        }
+    });
+    Ok(half as f64 / stopwatch.elapsed().as_secs_f64())
 }
 
 fn unread_run(records: &[FlowRecord], version: &str, mechanism: Mechanism) -> Result<(f64, f64)> {
