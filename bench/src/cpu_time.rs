@@ -2,15 +2,19 @@
 //! CPU time of the whole machine, interrupts included, without what other people's processes took of it.
 //!
 //! What a packet costs is spent in several places: the softirq that receives it, the probe, kernel threads.
-//! Only the sum over all cores tells (`/proc/stat`). A kernel that counts by ticks rounds to its tick, so the
-//! time measured has to be seconds.
+//! Only the sum over all cores tells (`/proc/stat`). It is what is left of the time when that is taken away in which
+//! cores had nothing to do, which most kernels measure exactly (`get_idle_time` in fs/proc/stat.c), while they sample
+//! at ticks whom the rest belongs to: threads that wake up for a moment are met too often there, or never.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::{SysconfVar, sysconf},
+};
 
 /// Bit of a kernel thread in the flags of `/proc/PID/stat` (`PF_KTHREAD`, include/linux/sched.h).
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -18,8 +22,10 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 /// CPU time since some moment in the past; two of them make a span.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct CpuTime {
-    /// All CPUs together, whatever they did but wait.
-    busy: Duration,
+    /// Time of all CPUs together until now.
+    passed: Duration,
+    /// Of that, what they waited, and what the hypervisor gave to others.
+    waited: Duration,
     /// Of that, processes that are neither this one nor its descendants nor the kernel's own.
     foreign: Duration,
 }
@@ -35,26 +41,37 @@ impl CpuTime {
         let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
         let foreign = foreign_ticks(&processes(), std::process::id());
         let span = |count: u64| Duration::from_secs_f64(count as f64 / ticks.max(1) as f64);
-        Ok(Self {
-            busy: span(busy_ticks(&text).context("no line cpu in /proc/stat")?),
-            foreign: span(foreign),
-        })
+        let Waited { cpus, ticks } = waited(&text).context("no line cpu in /proc/stat")?;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?;
+        Ok(Self { passed: Duration::from(now) * cpus, waited: span(ticks), foreign: span(foreign) })
     }
 
     /// From `earlier` to this: what the kernel, this process and its descendants took, and what others took.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> (Duration, Duration) {
         let foreign = self.foreign.saturating_sub(earlier.foreign);
-        (self.busy.saturating_sub(earlier.busy).saturating_sub(foreign), foreign)
+        let passed = self.passed.saturating_sub(earlier.passed);
+        let waited = self.waited.saturating_sub(earlier.waited);
+        (passed.saturating_sub(waited).saturating_sub(foreign), foreign)
     }
 }
 
-/// user + nice + system + irq + softirq of all CPUs; idle, iowait and what the hypervisor stole are no work.
-fn busy_ticks(stat: &str) -> Option<u64> {
+/// What `/proc/stat` says of time without work.
+#[derive(PartialEq, Eq, Debug)]
+struct Waited {
+    /// CPUs that are online.
+    cpus: u32,
+    /// idle + iowait + steal of all of them.
+    ticks: u64,
+}
+
+fn waited(stat: &str) -> Option<Waited> {
     let line = stat.lines().find(|line| line.starts_with("cpu "))?;
     let columns: Vec<u64> =
         line.split_ascii_whitespace().skip(1).map_while(|column| column.parse().ok()).collect();
-    [0, 1, 2, 5, 6].into_iter().map(|column| columns.get(column).copied()).sum()
+    let ticks = [3, 4, 7].into_iter().map(|column| columns.get(column).copied()).sum::<Option<u64>>()?;
+    let cpus = stat.lines().filter(|line| line.starts_with("cpu")).count() - 1;
+    Some(Waited { cpus: u32::try_from(cpus).ok()?, ticks })
 }
 
 /// A line of `/proc/PID/stat`.
@@ -160,8 +177,8 @@ mod tests {
     #[test]
     fn waiting_and_stolen_time_are_no_work() {
         let stat = "cpu  100 20 30 4000 500 6 7 80 9 1\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
-        assert_eq!(busy_ticks(stat), Some(100 + 20 + 30 + 6 + 7));
-        assert_eq!(busy_ticks("intr 1 2 3"), None);
+        assert_eq!(waited(stat), Some(Waited { cpus: 1, ticks: 4000 + 500 + 80 }));
+        assert_eq!(waited("intr 1 2 3"), None);
     }
 
     #[test]

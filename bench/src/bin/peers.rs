@@ -30,7 +30,6 @@ use probe_lab::{
 };
 use serde_json::{Value, json};
 
-const FLOWS: [u32; 2] = [1024, 65_536];
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Time for a peer to open its interface: none says when it has.
 const START: Duration = Duration::from_millis(600);
@@ -45,6 +44,9 @@ struct Args {
     /// Packets a second that every one is offered
     #[arg(long, default_value_t = 400_000)]
     rate: u32,
+    /// How many flows there are
+    #[arg(long, value_delimiter = ',', default_values_t = [1024, 65_536])]
+    flows: Vec<u32>,
     /// Also measure the probe with this engine (may be given several times)
     #[arg(long)]
     engine: Vec<String>,
@@ -91,8 +93,8 @@ fn main() -> Result<()> {
     let plan = Plan { rate: args.rate, packets, rounds };
     let contenders = contenders(&args)?;
     let mut report = Report::new("peers", args.bench);
-    for flows in FLOWS {
-        compare(&mut report, &contenders, &plan, flows)?;
+    for flows in &args.flows {
+        compare(&mut report, &contenders, &plan, *flows)?;
     }
     report.finish().context("cannot write the report")
 }
