@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
-use probe_bench::cpu_time::{map_octets, resident_octets};
+use probe_bench::cpu_time::{CpuTime, map_octets, resident_octets};
 use probe_bench::live::{Live, Pace, Spent};
 use probe_bench::report::{BenchArgs, Metric, Report};
 use probe_bench::scratch::{Folder, find_program, probe_program};
@@ -96,7 +96,35 @@ fn main() -> Result<()> {
     for flows in &args.flows {
         compare(&mut report, &contenders, &plan, *flows)?;
     }
+    idle(&mut report, Duration::from_secs(if args.bench.quick { 1 } else { 10 }))?;
     report.finish().context("cannot write the report")
+}
+
+/// CPU time that the probe takes of each second in which nothing comes: its threads look whether there is something.
+fn idle(report: &mut Report, span: Duration) -> Result<()> {
+    let live = Live::new("peers", 1)?;
+    let busy = || {
+        let before = CpuTime::now()?;
+        sleep(span);
+        anyhow::Ok(CpuTime::now()?.since(&before).0.as_secs_f64() / span.as_secs_f64())
+    };
+    let without = busy()?;
+    let end = &live.link.metered;
+    let program = probe_program()?.display().to_string();
+    let collector = V5Collector::start(Some(&end.namespace), LOOPBACK)?;
+    let address = collector.address().to_string();
+    let probe = Probe::start(&program, &end.namespace, &end.name, &["--collector", &address])?;
+    sleep(START);
+    let share = busy()? - without;
+    probe.stop(Signal::SIGTERM)?;
+    report.row(
+        "probe/idle/second",
+        None,
+        Metric::Ns,
+        share * 1e9,
+        &[("share_of_a_cpu", rounded(share, 1e4))],
+    );
+    Ok(())
 }
 
 fn contenders(args: &Args) -> Result<Vec<Contender>> {

@@ -213,29 +213,29 @@ mod interleavings {
     /// Two consumers at different speeds: a cell that one has not read is not written.
     #[test]
     fn each_of_two_consumers_gets_everything() {
-        const ITEMS: u32 = 2;
-        loom::model(|| {
+        let item = |number: u32| [number, !number];
+        loom::model(move || {
             let (mut producer, readers) = broadcast::<[u32; 2]>(1, 2);
+            assert_eq!(producer.push_slice(&[item(0)]), 1);
+            // Each tries twice, without waiting: loom tries all that may happen meanwhile.
             let read = |mut reader: crate::queue::Consumer<[u32; 2]>| {
                 let mut out = Vec::new();
-                while out.len() < ITEMS as usize {
-                    if reader.pop_into(&mut out, 1) == 0 {
-                        loom::thread::yield_now();
-                    }
-                }
-                assert_eq!(out, [[0, !0], [1, !1]]);
+                reader.pop_into(&mut out, 1);
+                reader.pop_into(&mut out, 1);
+                (out, reader)
             };
             let threads: Vec<_> =
                 readers.into_iter().map(|reader| loom::thread::spawn(move || read(reader))).collect();
-            let mut next = 0;
-            while next < ITEMS {
-                if producer.push_slice(&[[next, !next]]) == 0 {
-                    loom::thread::yield_now();
-                } else {
-                    next += 1;
-                }
+            let mut pushed = 1;
+            for _ in 0..2 {
+                pushed += u32::try_from(producer.push_slice(&[item(pushed)])).unwrap();
             }
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in threads {
+                let (mut out, mut reader) = thread.join().unwrap();
+                reader.pop_into(&mut out, 8);
+                assert_eq!(out, (0..pushed).map(item).collect::<Vec<_>>());
+            }
+            assert!(producer.is_empty());
         });
     }
 }
