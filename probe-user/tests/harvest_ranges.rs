@@ -93,7 +93,9 @@ fn balanced(report: &SharedReport) {
 }
 
 fn run(harvesters: u32) {
-    let sizing = Sizing::new(WRITERS, 1024, 1 << 18).with_ranges(harvesters);
+    // A ring holds all that its writer writes, so that none can be lost however threads are scheduled.
+    let ring_records = (FLOWS * ROUNDS).next_power_of_two() * 2;
+    let sizing = Sizing::new(WRITERS, 1024, ring_records).with_ranges(harvesters);
     let bank = Bank::in_memory(sizing).unwrap();
     let bell = Bell::new().unwrap();
     let turns = Turns::new(WRITERS as usize, bell.clone()).unwrap();
