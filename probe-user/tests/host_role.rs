@@ -100,6 +100,8 @@ fn is_counted(mode: &str, hooks: &str) -> bool {
     let before = settled(&link);
     transfer(&link);
     let after = settled(&link);
+    // Where XDP is late, the ring of the cable is full, and TCP sends again what never arrived.
+    let not_sent = link.sender.frames_not_sent().unwrap();
     let ended = probe.stop(Signal::SIGTERM).unwrap();
     assert!(ended.status.success(), "{mode}: {}", ended.stderr);
     assert!(ended.ledger.balanced(), "{mode}: {}", ended.ledger.0);
@@ -110,9 +112,9 @@ fn is_counted(mode: &str, hooks: &str) -> bool {
     let records: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [came, went] = [0, 1].map(|direction| printed(&records, direction, &link.metered));
     let [sent, answered] = [0, 1].map(|at| after[at].sent - before[at].sent);
-    assert_eq!((came.packets, went.packets), (sent, answered), "{mode}: {records:?}");
+    assert_eq!((came.packets + not_sent, went.packets), (sent, answered), "{mode}: {records:?}");
     assert_eq!(ended.ledger.sums("exported"), [came, went].into_iter().sum(), "{mode}: {records:?}");
-    if after.iter().zip(before).any(|(after, before)| after.disturbed > before.disturbed) {
+    if not_sent > 0 || after.iter().zip(before).any(|(after, before)| after.disturbed > before.disturbed) {
         return false;
     }
     let octets = |payload, packets| u64::try_from(payload).unwrap() + packets * HEADERS + SYN_OPTIONS;

@@ -5,6 +5,8 @@ use std::{fs, sync::Arc};
 
 use anyhow::{Context, Result};
 
+use serde_json::Value;
+
 use crate::{Namespace, cpus, namespace::run};
 
 /// One end of a cable.
@@ -68,6 +70,17 @@ impl LinkEnd {
     /// When `ip` refuses.
     pub fn has_carrier(&self) -> Result<bool> {
         Ok(self.namespace.ip(&["link", "show", "dev", &self.name])?.contains("LOWER_UP"))
+    }
+
+    /// Frames that could not leave it: at the end of a cable, those for which the other end's ring had no room
+    /// (`veth_xmit`).
+    ///
+    /// # Errors
+    /// When `ip` refuses or says something else.
+    pub fn frames_not_sent(&self) -> Result<u64> {
+        let said = self.namespace.ip(&["-json", "-statistics", "link", "show", "dev", &self.name])?;
+        let links: Value = serde_json::from_str(&said)?;
+        links[0]["stats64"]["tx"]["dropped"].as_u64().with_context(|| format!("no statistics: {said}"))
     }
 
     /// Whether an XDP program is attached.
